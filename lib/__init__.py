@@ -1,0 +1,7 @@
+"""Interactions, attacks and defences: the executable replication of Ren et al. (NeurIPS 2021).
+
+Read the modules in the order of the data: datasets, models, training; players, game, sampling, interactions;
+attacks; statistics, results, experiments; plots, widgets. Imports run in that direction only.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,184 @@
+"""The command line: ``python -m lib --help``."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lib import book as the_book
+from lib import datasets, experiments, models, results, training
+from lib.plots import reached
+from lib.statistics import interval
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Interactions, attacks and defences: the replication of Ren et al. (NeurIPS 2021).",
+)
+console = Console()
+
+DatasetName = Annotated[str, typer.Option(help="photos (ships with the packages) or cifar10")]
+ModelName = Annotated[str, typer.Option(help="a checkpoint such as resnet18-standard or resnet18-adversarial")]
+Root = Annotated[Path | None, typer.Option(help="folder of the dataset; else the lookup order of the README")]
+DeviceName = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Seed = Annotated[int, typer.Option(help="decides every random draw")]
+
+
+@app.command("datasets", epilog="Example: [bold]python -m lib datasets[/bold]")
+def list_datasets() -> None:
+    """List the datasets and the trained models with their accuracies."""
+    table = Table("dataset", "images", "where from")
+    for name, about in datasets.ABOUT.items():
+        table.add_row(name, *about)
+    console.print(table)
+    table = Table("model", "clean", "PGD-20 at 8/255", "trained on")
+    for name in models.available():
+        card = models.card(*name.split("/"))
+        table.add_row(name, f"{card['clean_accuracy']:.1%}", f"{card['pgd20_accuracy']:.1%}", card["device"])
+    console.print(table)
+
+
+@app.command(epilog="Example: [bold]python -m lib train --dataset photos --training adversarial[/bold]")
+def train(
+    dataset: DatasetName = "photos",
+    training_: Annotated[str, typer.Option("--training", help="standard or adversarial")] = "standard",
+    epochs: Annotated[int | None, typer.Option(help="else as in the published recipe")] = None,
+    seed: Seed = 0,
+    root: Root = None,
+    device: DeviceName = "auto",
+) -> None:
+    """Train a model and write its weights and card to data/checkpoints; interrupted, it goes on where it was."""
+    about = training.recipe(dataset, training_, seed=seed, **({} if epochs is None else {"epochs": epochs}))
+    on = models.device(device)
+    data, test = (datasets.load(dataset, split, root=root) for split in ("train", "test"))
+    card = training.train_and_save(data, test, about, device=on)
+    console.print_json(card.read_text())
+
+
+@app.command(epilog="Example: [bold]python -m lib attack --dataset photos --attack 'untargeted 8' --images 50[/bold]")
+def attack(
+    dataset: DatasetName = "photos",
+    model: ModelName = "resnet18-standard",
+    attack: Annotated[str, typer.Option(help="goal and utility, as 'untargeted 8' or 'targeted 2'")] = "untargeted 8",
+    epsilon: Annotated[float, typer.Option(help="greatest change of a pixel in [0, 1]")] = 32 / 255,
+    step_size: Annotated[float, typer.Option(help="first step; halved near the utility")] = 2 / 255,
+    steps: int = 100,
+    images: int = 100,
+    seed: Seed = 0,
+    root: Root = None,
+    device: DeviceName = "auto",
+) -> None:
+    """Attack correctly classified test images up to a utility and say how many reach it."""
+    network = models.load(dataset, model, device=models.device(device))
+    data = datasets.load(dataset, "test", root=root)
+    _, clean, labels = experiments.correct_images(network, data, images, seed=seed)
+    found = experiments.attack(network, clean, labels, attack, epsilon=epsilon, step_size=step_size, steps=steps)
+    table = Table("what", "value", title=f"{attack} attack on {dataset}/{model}")
+    utility = found.utility.cpu().numpy()
+    for what, value in (
+        ("images", str(images)),
+        ("reached the utility", f"{int(found.reached.sum())}"),
+        ("misclassified", f"{int((found.classes != labels).sum())}"),
+        ("utility: mean, least, greatest", f"{utility.mean():.2f}, {utility.min():.2f}, {utility.max():.2f}"),
+        ("steps: mean", f"{found.steps.float().mean():.1f}"),
+        ("greatest change of a pixel", f"{(found.images - clean).abs().max() * 255:.2f}/255"),
+        ("forward and backward passes", str(found.passes)),
+    ):
+        table.add_row(what, value)
+    console.print(table)
+
+
+@app.command(epilog="Example: [bold]python -m lib interactions --images 20 --pairs 20 --attack 'untargeted 8'[/bold]")
+def interactions(
+    dataset: DatasetName = "photos",
+    model: ModelName = "resnet18-standard",
+    attack: Annotated[list[str] | None, typer.Option(help="repeatable: 'untargeted 8', 'targeted 2', …")] = None,
+    epsilon: Annotated[float, typer.Option(help="greatest change of a pixel in [0, 1]")] = 32 / 255,
+    step_size: Annotated[float, typer.Option(help="first step of the attack")] = 2 / 255,
+    steps: int = 100,
+    sampling: Annotated[str, typer.Option(help="pairs of players: neighbours or uniform")] = "neighbours",
+    images: int = 100,
+    pairs: Annotated[int, typer.Option(help="pairs of players an image")] = 50,
+    contexts: Annotated[int, typer.Option(help="contexts a pair and order")] = 1,
+    orders: Annotated[str, typer.Option(help="fractions of n−2, with commas")] = ",".join(
+        map(str, experiments.FRACTIONS)
+    ),
+    grid: Annotated[int, typer.Option(help="players along a side of the image")] = 16,
+    baseline: Annotated[str, typer.Option(help="masked value: mean or zero")] = "mean",
+    value: Annotated[str, typer.Option(help="v: log_probability, logit or other_classes")] = "log_probability",
+    seed: Seed = 0,
+    root: Root = None,
+    device: DeviceName = "auto",
+    batch_size: Annotated[int, typer.Option(help="masked images a forward pass; changes no number")] = 256,
+    out: Annotated[Path | None, typer.Option(help="the result (netCDF); else build/results/<key>.nc")] = None,
+) -> None:
+    """Measure I^(m) of normal and adversarial images at every order; interrupted, it goes on where it was."""
+    try:
+        fractions = tuple(float(order) for order in orders.split(","))
+    except ValueError:
+        raise ValueError(f"orders are fractions with commas, as 0.1,0.5,0.95; got {orders!r}") from None
+    asked = experiments.OrderCurves(
+        dataset=dataset,
+        model=model,
+        attacks=tuple(attack or ["untargeted 8"]),
+        epsilon=epsilon,
+        step_size=step_size,
+        steps=steps,
+        sampling=sampling,
+        images=images,
+        pairs=pairs,
+        contexts=contexts,
+        fractions=fractions,
+        grid=grid,
+        baseline=baseline,
+        value=value,
+        seed=seed,
+    )
+    measured = experiments.order_curves(asked, device=models.device(device), root=root, batch_size=batch_size)
+    path = results.write(measured, out or results.WORK / f"{results.key(asdict(asked))}.nc")
+    for name in asked.attacks:
+        used = reached(measured, name)
+        table = Table(
+            "order", "ΔI, 95% interval over images", title=f"{name}: {used.sizes['image']} of {images} images"
+        )
+        if used.sizes["image"] > 1:
+            change = used.difference.sel(attack=name)
+            for order in measured.order.values:
+                table.add_row(str(order), interval(change.sel(order=order).values).text(4))
+        console.print(table)
+    console.print(f"{int(measured.attrs['passes'])} forward passes; written to {path}")
+
+
+@app.command(epilog="Example: [bold]python -m lib book --stored[/bold]")
+def book(
+    stored: Annotated[bool, typer.Option(help="build from the stored outputs, executing nothing")] = False,
+    keep: Annotated[bool, typer.Option(help="store the executed notebooks in book/")] = False,
+) -> None:
+    """Execute every chapter and build the book: _build/html/index.html."""
+    if stored and keep:
+        raise ValueError("--stored executes nothing, so there is nothing to --keep: choose one of them")
+    if stored:
+        the_book.stage()
+    else:
+        the_book.execute()
+    if keep:
+        the_book.store()
+    console.print(f"the book is at {the_book.build()}")
+
+
+def main() -> None:
+    """Run the command line; a wrong input ends it with one line that says what to do."""
+    try:
+        app()
+    except (ValueError, FileNotFoundError) as error:
+        Console(stderr=True).print(f"[bold red]error:[/bold red] {error}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

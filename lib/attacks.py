@@ -1,0 +1,202 @@
+"""Projected gradient attacks: plain PGD, and PGD calibrated to a wanted utility (§4.1 and supplement)."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lib.datasets import check_images, check_labels
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""From logits (B, classes) and labels (B,) to one loss an image (B,)."""
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """−log p(label), one value an image."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def pgd(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: float,
+    step_size: float,
+    steps: int,
+    norm: str = "linf",
+    targeted: bool = False,
+    generator: torch.Generator | None = None,
+    loss: Loss = cross_entropy,
+) -> Tensor:
+    """Adversarial images (B, C, H, W) by projected gradient ascent (Madry et al., 2018).
+
+    ``epsilon`` and ``step_size`` are in units of the [0, 1] image. ``labels`` are left (untargeted) or sought
+    (targeted). A ``generator`` asks for a random start inside the ball; without one the start is the image itself.
+    Raises ValueError for bad images, labels, norm, or a negative epsilon.
+    """
+    check_attack(images, labels, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
+    adversarial = images.clone()
+    if generator is not None:
+        adversarial = random_start(images, epsilon=epsilon, norm=norm, generator=generator)
+    sign = -1.0 if targeted else 1.0
+    for _ in range(steps):
+        gradient, _ = loss_gradient(model, adversarial, labels, loss)
+        adversarial = step(adversarial, sign * gradient, images, epsilon=epsilon, step_size=step_size, norm=norm)
+    return adversarial
+
+
+def check_attack(
+    images: Tensor, labels: Tensor, *, epsilon: float, step_size: float, steps: int, norm: str = "linf"
+) -> None:
+    """Raise ValueError for images, labels or settings that no attack can use."""
+    check_images(images)
+    if labels.shape != images.shape[:1] or labels.is_floating_point():
+        raise ValueError(f"labels must be {len(images)} integers, one an image; got {tuple(labels.shape)}")
+    if not (math.isfinite(epsilon) and epsilon >= 0):
+        raise ValueError(f"epsilon must be at least 0, in units of the [0, 1] image (8/255 = 0.0314); got {epsilon}")
+    if not (math.isfinite(step_size) and step_size >= 0) or steps < 0:
+        raise ValueError(f"step_size and steps must be at least 0; got {step_size} and {steps}")
+    if norm not in ("linf", "l2"):
+        raise ValueError(f"unknown norm {norm!r}: choose 'linf' or 'l2'")
+
+
+def loss_gradient(
+    model: nn.Module, images: Tensor, labels: Tensor, loss: Loss = cross_entropy
+) -> tuple[Tensor, Tensor]:
+    """Gradients (B, C, H, W) of each image's loss and the logits (B, classes), by one forward and one backward pass."""
+    images = images.detach().requires_grad_(True)
+    with torch.enable_grad():
+        logits = model(images)
+        check_labels(labels, images=len(images), classes=logits.shape[1])
+        (gradient,) = torch.autograd.grad(loss(logits, labels).sum(), images)
+    return gradient, logits.detach()
+
+
+def step(
+    adversarial: Tensor, gradient: Tensor, images: Tensor, *, epsilon: float, step_size: float | Tensor, norm: str
+) -> Tensor:
+    """One ascent step along the gradient, projected on the ε-ball around ``images`` and on [0, 1]."""
+    if norm == "linf":
+        moved = adversarial + step_size * gradient.sign()
+        perturbation = (moved - images).clamp(-epsilon, epsilon)
+    else:
+        moved = adversarial + step_size * gradient / _l2(gradient).clamp(min=1e-10)
+        perturbation = moved - images
+        perturbation = perturbation * (epsilon / _l2(perturbation).clamp(min=1e-10)).clamp(max=1.0)
+    return (images + perturbation).clamp(0, 1)
+
+
+def random_start(images: Tensor, *, epsilon: float, norm: str, generator: torch.Generator) -> Tensor:
+    """A point drawn uniformly from the ε-ball (ℓ∞), or at a uniform radius in a uniform direction (ℓ2)."""
+    if norm == "linf":
+        noise = torch.empty(images.shape).uniform_(-epsilon, epsilon, generator=generator)
+    else:
+        noise = torch.randn(images.shape, generator=generator)
+        radius = torch.rand(len(images), 1, 1, 1, generator=generator) * epsilon
+        noise = noise / _l2(noise).clamp(min=1e-10) * radius
+    return (images + noise.to(images)).clamp(0, 1)
+
+
+def _l2(images: Tensor) -> Tensor:
+    return images.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Adversarial ``images`` (B, C, H, W) and, an image each: ``utility``, ``reached``, ``steps`` and the classes.
+
+    ``reached`` says whose utility lies in the wanted window; ``classes`` what the model makes of the adversarial
+    image; ``passes`` counts forward-and-backward passes over single images.
+    """
+
+    images: Tensor
+    utility: Tensor
+    reached: Tensor
+    steps: Tensor
+    classes: Tensor
+    passes: int
+
+
+def untargeted_utility(logits: Tensor, adversarial_logits: Tensor, labels: Tensor) -> Tensor:
+    """U = h_y(x) − h_y(x_adv), one value an image (§4.1)."""
+    h, h_adv, y = logits, adversarial_logits, labels[:, None]
+    return (h.gather(1, y) - h_adv.gather(1, y)).squeeze(1)
+
+
+def targeted_utility(logits: Tensor, adversarial_logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """U = (h_t − h_y)(x_adv) − (h_t − h_y)(x), one value an image (§4.1)."""
+    h, h_adv, y, t = logits, adversarial_logits, labels[:, None], targets[:, None]
+    return ((h_adv.gather(1, t) - h_adv.gather(1, y)) - (h.gather(1, t) - h.gather(1, y))).squeeze(1)
+
+
+def calibrated_pgd(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: float = 32 / 255,
+    step_size: float = 2 / 255,
+    steps: int = 100,
+    utility: tuple[float, float] = (8.0, 8.5),
+    targets: Tensor | None = None,
+    loss: Loss = cross_entropy,
+) -> Attack:
+    """ℓ∞ PGD that stops each image once its utility lies in the window (low, high] (§4.1, supplement).
+
+    A step that would overshoot the window is taken back and tried again at half its size. With ``targets`` the attack
+    is targeted at those classes. Images that do not reach the window keep their last perturbation, and
+    ``Attack.reached`` says which they are: the paper's code drops them without a word.
+    Raises ValueError as ``pgd`` does, and for a window that is not 0 <= low < high.
+    """
+    low, high = utility
+    check_attack(images, labels, epsilon=epsilon, step_size=step_size, steps=steps)
+    if not 0 <= low < high:
+        raise ValueError(f"utility must be a window (low, high) with 0 <= low < high; got {utility}")
+    goal, sign = (labels, 1.0) if targets is None else (targets, -1.0)
+
+    def gained(logits: Tensor, rows: Tensor) -> Tensor:
+        if targets is None:
+            return untargeted_utility(clean[rows], logits, labels[rows])
+        return targeted_utility(clean[rows], logits, labels[rows], targets[rows])
+
+    gradient, clean = loss_gradient(model, images, goal, loss)
+    check_labels(labels, images=len(images), classes=clean.shape[1])
+    adversarial, gradient = images.clone(), sign * gradient
+    reach = torch.zeros(len(images), device=images.device)
+    classes = clean.argmax(1)
+    taken = torch.zeros_like(labels)
+    size = torch.full_like(reach, step_size)
+    active = torch.arange(len(images), device=images.device)
+    passes = len(images)
+    for _ in range(steps):
+        if len(active) == 0 or epsilon == 0:
+            break
+        proposal = step(
+            adversarial[active],
+            gradient[active],
+            images[active],
+            epsilon=epsilon,
+            step_size=size[active].view(-1, 1, 1, 1),
+            norm="linf",
+        )
+        slope, logits = loss_gradient(model, proposal, goal[active], loss)
+        passes += len(active)
+        gain = gained(logits, active)
+        over = gain > high
+        size[active[over]] /= 2
+        kept = active[~over]
+        adversarial[kept], gradient[kept] = proposal[~over], sign * slope[~over]
+        reach[kept], classes[kept] = gain[~over], logits.argmax(1)[~over]
+        taken[active] += 1
+        active = active[over | (gain <= low)]
+    return Attack(adversarial, reach, (reach > low) & (reach <= high), taken, classes, passes)
+
+
+def attack_targets(attack: Attack, logits: Tensor, labels: Tensor) -> Tensor:
+    """The class that the untargeted attack led to, or the strongest wrong class where it left the truth standing."""
+    wrong = logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
+    return torch.where(attack.classes == labels, wrong, attack.classes)

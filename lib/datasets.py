@@ -1,0 +1,198 @@
+"""Images in [0, 1] with labels: the embedded ``photos`` task and CIFAR-10."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision import datasets as tv_datasets
+from torchvision.transforms import functional as tv_functional
+
+DATA_VARIABLE = "ADVERSARIAL_INTERACTIONS_DATA"
+LOCAL_DATA = Path("data/datasets")
+
+PHOTO_CELL = 96
+"""Side in pixels of the cells into which a photograph is cut; a cell belongs to one split alone."""
+PHOTO_WINDOW = (64, 96)
+"""Least and largest side in pixels of a window; it lies wholly inside one cell."""
+PHOTO_CONTRAST = 0.04
+"""Least standard deviation of a window's grey values; flatter windows (sky, the dark around the retina) are redrawn."""
+PHOTO_COUNTS = {"train": 12_000, "test": 2_000}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images: ``images`` uint8 (N, C, H, W), ``labels`` int64 (N,), ``classes`` the names by label."""
+
+    name: str
+    split: str
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Images (B, C, H, W) as float32 in [0, 1] and labels (B,) of the chosen rows."""
+        return self.images[index].float() / 255, self.labels[index]
+
+    def shuffled(self, seed: int) -> "Dataset":
+        """The same images in an order that ``seed`` alone decides."""
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        return replace(self, images=self.images[order], labels=self.labels[order])
+
+
+def load(name: str, split: str = "test", *, root: str | Path | None = None) -> Dataset:
+    """Load the ``split`` ("train" or "test") of the dataset ``name``; ``root`` overrides where it is looked for.
+
+    Raises ValueError for an unknown name or split, FileNotFoundError when the data are nowhere to be found.
+    """
+    if name not in LOADERS:
+        raise ValueError(f"unknown dataset {name!r}: choose one of {', '.join(LOADERS)}")
+    if split not in ("train", "test"):
+        raise ValueError(f"unknown split {split!r}: choose 'train' or 'test'")
+    return LOADERS[name](split, root)
+
+
+def check_images(images: Tensor, *, shape: tuple[int, ...] | None = None) -> None:
+    """Raise ValueError unless ``images`` is a float (B, C, H, W) in [0, 1], with ``shape`` (C, H, W) if given."""
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(
+            f"images must be a float tensor (B, C, H, W); got {tuple(images.shape)} of {images.dtype}: "
+            "add a batch dimension or convert with images.float() / 255"
+        )
+    if shape is not None and tuple(images.shape[1:]) != tuple(shape):
+        raise ValueError(f"images must have the shape (B, {', '.join(map(str, shape))}); got {tuple(images.shape)}")
+    if images.numel() and not (images.min() >= 0 and images.max() <= 1):
+        raise ValueError(
+            f"images must lie in [0, 1]; got values from {images.min():.3g} to {images.max():.3g}: "
+            "divide 8-bit images by 255, and leave normalisation to the model"
+        )
+
+
+def check_labels(labels: Tensor, *, images: int, classes: int) -> None:
+    """Raise ValueError unless ``labels`` holds one class in 0..classes−1 for each of the ``images``."""
+    if labels.shape != (images,) or labels.is_floating_point():
+        raise ValueError(f"labels must be {images} integers, one an image; got {tuple(labels.shape)} of {labels.dtype}")
+    if labels.numel() and not (labels.min() >= 0 and labels.max() < classes):
+        raise ValueError(
+            f"labels must lie in 0..{classes - 1} for a model of {classes} classes; "
+            f"got values from {int(labels.min())} to {int(labels.max())}"
+        )
+
+
+@cache
+def _photographs() -> dict[str, np.ndarray]:
+    """Ten colour photographs that ship inside the scikit-image and scikit-learn wheels, as grey (H, W) in [0, 1]."""
+    from skimage import color, data
+    from sklearn.datasets import load_sample_image
+
+    photographs = {
+        "astronaut": data.astronaut(),
+        "cat": data.chelsea(),
+        "coffee": data.coffee(),
+        "rocket": data.rocket(),
+        "galaxies": data.hubble_deep_field(),
+        "tissue": data.immunohistochemistry(),
+        "retina": data.retina(),
+        "motorcycle": data.stereo_motorcycle()[0],
+        "temple": load_sample_image("china.jpg"),
+        "flower": load_sample_image("flower.jpg"),
+    }
+    return {name: color.rgb2gray(photograph[..., :3]) for name, photograph in photographs.items()}
+
+
+def _cells(photograph: np.ndarray, split: str) -> list[tuple[int, int]]:
+    """Upper left corners of the cells of one split: every third cell along a row is a test cell, shifted row by row."""
+    height, width = photograph.shape
+    return [
+        (row * PHOTO_CELL, column * PHOTO_CELL)
+        for row in range(height // PHOTO_CELL)
+        for column in range(width // PHOTO_CELL)
+        if ((row + column) % 3 == 0) == (split == "test")
+    ]
+
+
+def _window(photograph: np.ndarray, cells: list[tuple[int, int]], rng: np.random.Generator) -> Tensor:
+    """A random square window of one of the cells as a (1, 32, 32) image of mean 0.5 and standard deviation 0.25."""
+    cell = cells[rng.integers(len(cells))]
+    side = int(rng.integers(PHOTO_WINDOW[0], PHOTO_WINDOW[1] + 1))
+    top, left = (corner + int(rng.integers(0, PHOTO_CELL - side + 1)) for corner in cell)
+    window = torch.from_numpy(photograph[top : top + side, left : left + side])[None].float()
+    if window.std() < PHOTO_CONTRAST:
+        return _window(photograph, cells, rng)
+    window = tv_functional.resize(window, [32, 32], antialias=True)
+    return ((window - window.mean()) / window.std() / 4 + 0.5).clamp(0, 1)
+
+
+def _photos(split: str, root: str | Path | None) -> Dataset:
+    """From which photograph does this grey, contrast-normalised window come? Train and test cells are disjoint."""
+    if root is not None:
+        raise ValueError("the photos ship inside scikit-image and scikit-learn: leave out root")
+    photographs = _photographs()
+    rng = np.random.default_rng([2021, split == "test"])
+    images = []
+    for photograph in photographs.values():
+        cells = _cells(photograph, split)
+        for _ in range(PHOTO_COUNTS[split] // len(photographs)):
+            images.append(_window(photograph, cells, rng))
+    labels = torch.arange(len(photographs)).repeat_interleave(PHOTO_COUNTS[split] // len(photographs))
+    pixels = (torch.stack(images) * 255).round().to(torch.uint8)
+    return Dataset("photos", split, pixels, labels, tuple(photographs)).shuffled(seed=0)
+
+
+def _cifar10(split: str, root: str | Path | None) -> Dataset:
+    """CIFAR-10 as an image folder (``train/<class>/*``, ``test/<class>/*``) or as torchvision's official batches."""
+    places = [Path(root)] if root is not None else []
+    if root is None and os.environ.get(DATA_VARIABLE):
+        places.append(Path(os.environ[DATA_VARIABLE]) / "cifar10")
+    if root is None:
+        places.append(LOCAL_DATA / "cifar10")
+    for place in places:
+        if (place / split).is_dir():
+            return _image_folder("cifar10", split, place / split)
+        if (place / "cifar-10-batches-py").is_dir():
+            return _official_cifar10(split, place, download=False)
+    if root is None:
+        try:
+            return _official_cifar10(split, LOCAL_DATA / "cifar10", download=True)
+        except (OSError, RuntimeError) as error:
+            reason = f"the download by torchvision failed ({error})"
+    else:
+        reason = "no download is tried where root is given"
+    raise FileNotFoundError(
+        "cifar10 was not found. Looked, in this order, at root "
+        f"({root if root is not None else 'not given'}), at the environment variable {DATA_VARIABLE} "
+        f"({os.environ.get(DATA_VARIABLE, 'not set')}, its folder cifar10), at {LOCAL_DATA / 'cifar10'}, "
+        f"and at a download: {reason}. Put there a folder with {split}/<class>/*.png or *.jpg, "
+        "or torchvision's cifar-10-batches-py."
+    )
+
+
+def _official_cifar10(split: str, place: Path, *, download: bool) -> Dataset:
+    official = tv_datasets.CIFAR10(str(place), train=split == "train", download=download)
+    images = torch.from_numpy(official.data).permute(0, 3, 1, 2).contiguous()
+    return Dataset("cifar10", split, images, torch.tensor(official.targets), tuple(official.classes))
+
+
+def _image_folder(name: str, split: str, folder: Path) -> Dataset:
+    images = tv_datasets.ImageFolder(str(folder), transform=tv_functional.pil_to_tensor)
+    pixels = torch.stack([images[index][0] for index in range(len(images))])
+    return Dataset(name, split, pixels, torch.tensor(images.targets), tuple(images.classes))
+
+
+LOADERS: dict[str, Callable[[str, str | Path | None], Dataset]] = {"photos": _photos, "cifar10": _cifar10}
+
+ABOUT = {
+    "photos": ("12,000 train, 2,000 test, 1×32×32", "cut from photographs inside scikit-image and scikit-learn"),
+    "cifar10": (
+        "50,000 train, 10,000 test, 3×32×32",
+        f"root, ${DATA_VARIABLE}, {LOCAL_DATA}, or torchvision's download",
+    ),
+}
+"""For people: how many images of what shape, and where they come from."""

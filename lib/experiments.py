@@ -1,0 +1,265 @@
+"""Experiments: from a dataset and a model to the interactions of normal and adversarial images (§4.1, Figure 3)."""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from rich.progress import track
+from torch import Tensor, nn
+
+from lib import datasets, game, interactions, models, players, results, sampling
+from lib.attacks import Attack, attack_targets, calibrated_pgd
+from lib.datasets import Dataset
+
+FRACTIONS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
+BLOCK = 10
+"""Images measured between two writes to disk: what an interruption can cost."""
+
+
+@dataclass(frozen=True)
+class OrderCurves:
+    """What is asked: I^(m) of normal images and of one adversarial twin of each for every attack.
+
+    ``attacks`` are named "untargeted 8" or "targeted 2": the goal, and the utility in logits to be reached. An attack
+    reaches utility u when its utility lies in (u, 17/16 u]: (8, 8.5] for the paper's 8.
+    """
+
+    dataset: str = "photos"
+    model: str = "resnet18-standard"
+    attacks: tuple[str, ...] = ("untargeted 8",)
+    epsilon: float = 32 / 255
+    step_size: float = 2 / 255
+    steps: int = 100
+    sampling: str = "neighbours"
+    images: int = 100
+    pairs: int = 50
+    contexts: int = 1
+    fractions: tuple[float, ...] = FRACTIONS
+    grid: int = 16
+    baseline: str = "mean"
+    value: str = "log_probability"
+    seed: int = 0
+
+    def command(self) -> str:
+        """The command line that makes this measurement."""
+        attacks = " ".join(f"--attack '{attack}'" for attack in self.attacks)
+        return (
+            f"python -m lib interactions --dataset {self.dataset} --model {self.model} {attacks} "
+            f"--epsilon {self.epsilon:.6f} --step-size {self.step_size:.6f} --steps {self.steps} "
+            f"--sampling {self.sampling} --images {self.images} --pairs {self.pairs} --contexts {self.contexts} "
+            f"--orders {','.join(map(str, self.fractions))} --grid {self.grid} --baseline {self.baseline} "
+            f"--value {self.value} --seed {self.seed}"
+        )
+
+
+def correct_images(model: nn.Module, data: Dataset, count: int, *, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The first ``count`` images, in an order that the seed decides, that the model classifies correctly.
+
+    Gives their rows in ``data`` (I,), images (I, C, H, W) in [0, 1] and labels (I,), on the model's device.
+    Raises ValueError where the dataset has too few of them.
+    """
+    order = torch.randperm(len(data), generator=sampling.generator(seed))
+    device = next(model.buffers()).device
+    chosen = torch.empty(0, dtype=torch.long)
+    for rows in order.split(250):
+        images, labels = (part.to(device) for part in data.batch(rows))
+        with torch.no_grad():
+            chosen = torch.cat([chosen, rows[(model(images).argmax(1) == labels).cpu()]])
+        if len(chosen) >= count:
+            break
+    if not 1 <= count <= len(chosen):
+        raise ValueError(f"{count} images were asked for; the model classifies {len(chosen)} of {data.name} correctly")
+    images, labels = (part.to(device) for part in data.batch(chosen[:count]))
+    return chosen[:count], images, labels
+
+
+def baseline(name: str, data: Dataset) -> Tensor:
+    """The masked value (C, H, W): "mean", the mean image of the dataset, or "zero" (S-I.5)."""
+    if name not in ("mean", "zero"):
+        raise ValueError(f"unknown baseline {name!r}: choose 'mean' or 'zero'")
+    if name == "zero":
+        return torch.zeros(data.images.shape[1:])
+    return game.mean_baseline(data.batch(slice(None))[0])
+
+
+def attack(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    name: str,
+    *,
+    epsilon: float = 32 / 255,
+    step_size: float = 2 / 255,
+    steps: int = 100,
+) -> Attack:
+    """The calibrated attack called ``name``, such as "untargeted 8" or "targeted 2" (goal and utility, §4.1).
+
+    A targeted attack aims at the class to which the untargeted attack of the same utility led.
+    """
+    goal, _, level = name.partition(" ")
+    try:
+        utility = float(level)
+    except ValueError:
+        utility = -1.0
+    if goal not in ("untargeted", "targeted") or utility <= 0:
+        raise ValueError(f"unknown attack {name!r}: write 'untargeted U' or 'targeted U' with a utility U > 0, as 8")
+    window = (utility, utility * 17 / 16)
+    untargeted = calibrated_pgd(
+        model, images, labels, epsilon=epsilon, step_size=step_size, steps=steps, utility=window
+    )
+    if goal == "untargeted":
+        return untargeted
+    with torch.no_grad():
+        targets = attack_targets(untargeted, model(images), labels)
+    return calibrated_pgd(
+        model, images, labels, epsilon=epsilon, step_size=step_size, steps=steps, utility=window, targets=targets
+    )
+
+
+def measure(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    baseline: Tensor,
+    orders: list[int],
+    pairs: int,
+    contexts: int,
+    rows: list[int],
+    seed: int = 0,
+    sampling_of_pairs: str = "neighbours",
+    grid: int = 16,
+    value: str = "log_probability",
+    batch_size: int = 256,
+) -> interactions.Estimate:
+    """Interactions of images (V, I, C, H, W), V variants of I images on common pairs and contexts.
+
+    ``rows`` (I,) names the images: with the seed it decides the draws of each, whatever else is measured with it.
+    """
+    if value not in game.VALUES:
+        raise ValueError(f"unknown value {value!r}: choose one of {', '.join(game.VALUES)}")
+    of = players.grid(*images.shape[-2:], side=grid)
+    played = game.MaskingGame(
+        model, of, images, labels, baseline=baseline, value=game.VALUES[value], batch_size=batch_size
+    )
+    drawn = torch.stack(
+        [
+            sampling.pairs(of, pairs, sampling=sampling_of_pairs, generator=sampling.generator(seed, row, 0))
+            for row in rows
+        ]
+    )
+    generators = [sampling.generator(seed, row, 1) for row in rows]
+    return interactions.four_point(played, n=of.n, pairs=drawn, orders=orders, contexts=contexts, generators=generators)
+
+
+def order_curves(
+    asked: OrderCurves,
+    *,
+    device: torch.device,
+    root: str | Path | None = None,
+    batch_size: int = 256,
+    resume: bool = True,
+) -> xr.Dataset:
+    """Carry out the measurement: one row an image, in blocks that an interrupted run does not measure again."""
+    orders = sampling.orders(asked.grid**2, list(asked.fractions))
+    model = models.load(asked.dataset, asked.model, device=device)
+    data = datasets.load(asked.dataset, "test", root=root)
+    reference = baseline(asked.baseline, data).to(device)
+    rows, images, labels = correct_images(model, data, asked.images, seed=asked.seed)
+    folder = results.WORK / results.key(asdict(asked))
+
+    def block(chosen: Tensor) -> xr.Dataset:
+        attacked = [
+            attack(
+                model,
+                images[chosen],
+                labels[chosen],
+                name,
+                epsilon=asked.epsilon,
+                step_size=asked.step_size,
+                steps=asked.steps,
+            )
+            for name in asked.attacks
+        ]
+        estimate = measure(
+            model,
+            torch.stack([images[chosen], *(each.images for each in attacked)]),
+            labels[chosen],
+            baseline=reference,
+            orders=orders,
+            pairs=asked.pairs,
+            contexts=asked.contexts,
+            rows=rows[chosen.cpu()].tolist(),
+            seed=asked.seed,
+            sampling_of_pairs=asked.sampling,
+            grid=asked.grid,
+            value=asked.value,
+            batch_size=batch_size,
+        )
+        return labelled(asked, rows[chosen.cpu()], labels[chosen], attacked, estimate)
+
+    started = time.monotonic()
+    blocks = []
+    chunks = torch.arange(asked.images, device=device).split(BLOCK)
+    for number, chosen in enumerate(track(chunks, description=f"{asked.model} {asked.sampling}")):
+        path = folder / f"{number:04d}.nc"
+        if not (resume and path.exists()):
+            results.write(block(chosen), path)
+        blocks.append(results.read(path))
+    whole = xr.concat(blocks, "image", data_vars="minimal", coords="minimal", compat="override")
+    return whole.assign_attrs(
+        **results.provenance(command=asked.command(), device=device),
+        seed=asked.seed,
+        seconds_of_last_run=round(time.monotonic() - started),
+        passes=int(whole.passes.sum()),
+    )
+
+
+def labelled(
+    asked: OrderCurves, rows: Tensor, labels: Tensor, attacked: list[Attack], estimate: interactions.Estimate
+) -> xr.Dataset:
+    """The estimate and the attacks of some images as a dataset over (variant, image, order) with units."""
+    mean = estimate.mean()
+    difference = estimate.interaction[:1] - estimate.interaction[1:]
+    adversarial = ("attack", "image")
+    return xr.Dataset(
+        {
+            "interaction": (("variant", "image", "order"), mean, {"units": "of v", "what": "I^(m), mean over pairs"}),
+            "sampling_error": (("variant", "image", "order"), estimate.standard_error(), {"units": "of v"}),
+            "difference": (
+                ("attack", "image", "order"),
+                mean[:1] - mean[1:],
+                {"units": "of v", "what": "ΔI^(m), normal − adversarial, common pairs and contexts"},
+            ),
+            "difference_error": (
+                ("attack", "image", "order"),
+                interactions.standard_error(difference),
+                {"units": "of v"},
+            ),
+            "utility": (adversarial, torch.stack([each.utility for each in attacked]).cpu(), {"units": "logits"}),
+            "reached": (adversarial, torch.stack([each.reached for each in attacked]).cpu()),
+            "steps": (adversarial, torch.stack([each.steps for each in attacked]).cpu()),
+            "class_after": (adversarial, torch.stack([each.classes for each in attacked]).cpu()),
+            "label": ("image", labels.cpu()),
+            "passes": ("image", np.full(len(rows), estimate.passes // len(rows))),
+        },
+        coords={
+            "variant": ["normal", *asked.attacks],
+            "attack": list(asked.attacks),
+            "image": rows,
+            "order": estimate.orders,
+            "fraction": ("order", list(asked.fractions)),
+        },
+        attrs={
+            "dataset": asked.dataset,
+            "model": asked.model,
+            "sampling": asked.sampling,
+            "players": estimate.n,
+            "pairs": asked.pairs,
+            "contexts": asked.contexts,
+            "epsilon": asked.epsilon,
+        },
+    )

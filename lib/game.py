@@ -1,0 +1,114 @@
+"""Games: v(S|x), the scalar output of a model on an image of which only the players in S are kept (§3)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lib.datasets import check_images, check_labels
+from lib.players import Players
+
+Game = Callable[[Tensor], Tensor]
+"""From coalitions bool (I, B, n), B for each of I images, to values (..., I, B)."""
+
+Value = Callable[[Tensor, Tensor], Tensor]
+"""From logits (B, classes) and labels (B,) to the scalar output v, one value a row."""
+
+
+def log_probability(logits: Tensor, labels: Tensor) -> Tensor:
+    """v = log p(label | x_S), the paper's default with the true class as the label."""
+    return F.log_softmax(logits, dim=1).gather(1, labels[:, None]).squeeze(1)
+
+
+def logit(logits: Tensor, labels: Tensor) -> Tensor:
+    """v = h_label(x_S)."""
+    return logits.gather(1, labels[:, None]).squeeze(1)
+
+
+def other_classes(logits: Tensor, labels: Tensor) -> Tensor:
+    """v = log Σ_{y ≠ label} exp h_y(x_S), the evidence for all other classes (S-I.6)."""
+    return logits.scatter(1, labels[:, None], -torch.inf).logsumexp(1)
+
+
+VALUES: dict[str, Value] = {"log_probability": log_probability, "logit": logit, "other_classes": other_classes}
+
+
+def mean_baseline(images: Tensor) -> Tensor:
+    """The mean of images (B, C, H, W) over the images, as a baseline (C, H, W): the paper's masked value."""
+    check_images(images)
+    return images.mean(0)
+
+
+class MaskingGame:
+    """The games of I images: a player outside the coalition has its pixels replaced by those of the baseline.
+
+    ``images`` is (I, C, H, W), or (V, I, C, H, W) for V variants (normal, adversarial) of the same images that are to
+    be played with the same coalitions. ``labels`` (I,) chooses the class of v. ``baseline`` is (C, H, W).
+    ``passes`` counts the forward passes, a masked image each. ``precision`` other than float32 is autocast: faster, with
+    rounding errors in v that have to be measured before they are accepted.
+    Raises ValueError for images outside [0, 1], labels outside the classes, or shapes that do not fit.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        players: Players,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        baseline: Tensor,
+        value: Value = log_probability,
+        precision: torch.dtype = torch.float32,
+        batch_size: int = 256,
+    ) -> None:
+        if images.ndim not in (4, 5):
+            raise ValueError(f"images must be (I, C, H, W) or (V, I, C, H, W); got {tuple(images.shape)}")
+        check_images(images.flatten(0, -4), shape=tuple(baseline.shape))
+        check_images(baseline[None])
+        if images.shape[-2:] != players.partition.shape:
+            raise ValueError(
+                f"the players partition an image of {tuple(players.partition.shape)} pixels, "
+                f"the images have {tuple(images.shape[-2:])}"
+            )
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+        with torch.no_grad():
+            classes = model(baseline[None].to(images)).shape[1]
+        check_labels(labels, images=images.shape[-4], classes=classes)
+        self.model = model
+        self.players = players
+        self.images = images
+        self.labels = labels
+        self.baseline = baseline.to(images)
+        self.value = value
+        self.precision = precision
+        self.batch_size = batch_size
+        self.passes = 0
+
+    @torch.no_grad()
+    def __call__(self, coalitions: Tensor) -> Tensor:
+        """Values (I, B), or (V, I, B), of the coalitions bool (I, B, n), B for each image."""
+        if coalitions.ndim != 3 or coalitions.shape[2] != self.players.n or coalitions.dtype != torch.bool:
+            raise ValueError(
+                f"coalitions must be bool (images, B, {self.players.n}); "
+                f"got {tuple(coalitions.shape)} of {coalitions.dtype}"
+            )
+        if self.images.ndim == 5:
+            return torch.stack([self._play(variant, coalitions) for variant in self.images])
+        return self._play(self.images, coalitions)
+
+    def _play(self, images: Tensor, coalitions: Tensor) -> Tensor:
+        count, each, _ = coalitions.shape
+        flat = coalitions.flatten(0, 1)
+        owner = torch.arange(count, device=images.device).repeat_interleave(each)
+        values = []
+        for rows in torch.arange(count * each, device=images.device).split(self.batch_size):
+            kept = self.players.expand(flat[rows].to(images.device))
+            masked = torch.where(kept, images[owner[rows]], self.baseline)
+            masked = masked.contiguous(memory_format=torch.channels_last)
+            with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
+                logits = self.model(masked)
+            values.append(self.value(logits.to(images.dtype), self.labels[owner[rows]]))
+            self.passes += len(rows)
+        return torch.cat(values).view(count, each)

@@ -1,0 +1,130 @@
+"""Classifiers that take images in [0, 1]; committed checkpoints with model cards and checksums."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_safetensors
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CHECKPOINTS = Path(__file__).parent.parent / "data" / "checkpoints"
+
+
+class Normalize(nn.Module):
+    """Subtract the mean and divide by the deviation of each channel, so that attacks act on images in [0, 1]."""
+
+    def __init__(self, mean: list[float], deviation: list[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("deviation", torch.tensor(deviation).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.deviation
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions with a shortcut (He et al., 2016)."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or channels_in != channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+
+
+def resnet18(*, classes: int, mean: list[float], deviation: list[float], width: int = 16) -> nn.Sequential:
+    """ResNet-18 for 32×32 images: a 3×3 stem without pooling, four stages of ``width`` × (1, 2, 4, 8) channels."""
+    stages: list[nn.Module] = []
+    channels = width
+    for stage in range(4):
+        for block in range(2):
+            out = width * 2**stage
+            stages.append(BasicBlock(channels, out, stride=2 if stage > 0 and block == 0 else 1))
+            channels = out
+    return nn.Sequential(
+        Normalize(mean, deviation),
+        nn.Conv2d(len(mean), width, 3, 1, 1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        *stages,
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(channels, classes),
+    )
+
+
+ARCHITECTURES = {"resnet18": resnet18}
+TRAININGS = ("standard", "adversarial")
+
+
+def available() -> list[str]:
+    """The names ``dataset/architecture-training`` of the checkpoints at hand."""
+    cards = sorted(CHECKPOINTS.glob("*/*.json"))
+    return [f"{card.parent.name}/{card.stem}" for card in cards]
+
+
+def card(dataset: str, name: str) -> dict[str, Any]:
+    """The model card of a checkpoint: recipe, seed, time, accuracies, normalisation, SHA-256 of the weights."""
+    path = CHECKPOINTS / dataset / f"{name}.json"
+    if not path.exists():
+        raise ValueError(
+            f"unknown model {name!r} for the dataset {dataset!r}: choose one of {', '.join(available()) or 'none'}, "
+            "or train one with 'python -m lib train'"
+        )
+    return json.loads(path.read_text())
+
+
+def load(dataset: str, name: str, *, device: torch.device | str = "cpu") -> nn.Module:
+    """The trained model ``name`` (such as "resnet18-standard") for ``dataset``, in evaluation mode, frozen, float32.
+
+    Raises ValueError for an unknown model and for weights that do not match the checksum of their card.
+    """
+    about = card(dataset, name)
+    path = CHECKPOINTS / dataset / f"{name}.safetensors"
+    if not path.exists():
+        raise ValueError(f"the weights {path} are missing: restore them from the repository")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != about["sha256"]:
+        raise ValueError(
+            f"the weights {path} are truncated or altered: their SHA-256 is {hashlib.sha256(content).hexdigest()}, "
+            f"the model card says {about['sha256']}; restore the file from the repository"
+        )
+    model = build(about["architecture"], **about["options"])
+    model.load_state_dict({key: value.float() for key, value in load_safetensors(content).items()})
+    return freeze(model).to(device)
+
+
+def build(architecture: str, **options: Any) -> nn.Module:
+    """A new, untrained model; raises ValueError for an unknown architecture."""
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"unknown architecture {architecture!r}: choose one of {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[architecture](**options)
+
+
+def freeze(model: nn.Module) -> nn.Module:
+    """The same model in evaluation mode with no gradients to its weights."""
+    return model.eval().requires_grad_(False)
+
+
+def device(name: str = "auto") -> torch.device:
+    """The device called "auto", "cpu" or "cuda"; "auto" takes CUDA where there is one."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"unknown device {name!r}: choose 'auto', 'cpu' or 'cuda'")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("the device 'cuda' was asked for but PyTorch finds no CUDA device: use 'cpu' or 'auto'")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

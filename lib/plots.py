@@ -1,0 +1,102 @@
+"""Figures: order curves with their intervals, and pictures of images, perturbations and contexts."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from lib.statistics import Interval, interval
+
+NORMAL, ADVERSARIAL, DIFFERENCE = "#0072B2", "#D55E00", "#007A5E"
+"""Colours that a colour-blind reader can tell apart, on white and on dark ground (after Okabe and Ito)."""
+
+
+def band(
+    axes: Axes, fractions: Sequence[float], over_images: Interval, *, label: str, color: str, style: str = "o-"
+) -> None:
+    """A mean over images against the order m/n, with its 95% interval as a band."""
+    axes.fill_between(fractions, over_images.low, over_images.high, color=color, alpha=0.2, linewidth=0)
+    axes.plot(fractions, over_images.mean, style, color=color, label=label, markersize=4)
+
+
+def reached(result: xr.Dataset, attack: str) -> xr.Dataset:
+    """The images of a result on which the attack reached its utility."""
+    return result.isel(image=np.flatnonzero(result.reached.sel(attack=attack).values))
+
+
+def order_figure(measured: Mapping[str, xr.Dataset], attack: str, *, everyone: bool = False) -> Figure:
+    """Figure 3: I^(m) of normal and adversarial images above, ΔI^(m) below; a column a model.
+
+    Only images on which the attack reached its utility count, unless ``everyone``. Fewer than two leave a column empty.
+    """
+    figure, table = plt.subplots(
+        2,
+        len(measured),
+        figsize=(4.6 * len(measured), 5.6),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
+    )
+    for column, (title, result) in zip(table.T, measured.items(), strict=True):
+        used = result if everyone else reached(result, attack)
+        count, total = used.sizes["image"], result.sizes["image"]
+        column[0].set_title(f"{title}\n{attack}, {result.sampling} pairs, {count} of {total} images", fontsize=10)
+        for axes in column:
+            axes.axhline(0, color="grey", linewidth=0.8)
+            axes.set_xlim(-0.02, 1)
+        if count < 2:
+            column[0].text(0.5, 0.5, "too few images\nreached the utility", ha="center", transform=column[0].transAxes)
+            continue
+        fractions = used.fraction.values
+        for variant, label, color, style in (
+            ("normal", "normal", NORMAL, "o-"),
+            (attack, "adversarial", ADVERSARIAL, "s--"),
+        ):
+            curve = interval(used.interaction.sel(variant=variant).values)
+            band(column[0], fractions, curve, label=label, color=color, style=style)
+        change = interval(used.difference.sel(attack=attack).values)
+        band(column[1], fractions, change, label="normal − adversarial", color=DIFFERENCE, style="^-")
+        column[1].set_xlabel("order m / (n − 2)")
+        for axes in column:
+            axes.legend(frameon=False, fontsize=9, loc="lower left" if axes is column[0] else "upper left")
+    table[0, 0].set_ylabel("interaction $I^{(m)}$")
+    table[1, 0].set_ylabel(r"change $\Delta I^{(m)}$")
+    return figure
+
+
+def show(axes: Axes, image: Tensor, *, title: str = "", limit: float | None = None) -> None:
+    """An image (C, H, W): in grey or colour over [0, 1], or signed from −limit (blue) to limit (red)."""
+    if limit is not None:
+        axes.imshow(image.mean(0).numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
+    elif len(image) == 1:
+        axes.imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=1)
+    else:
+        axes.imshow(image.permute(1, 2, 0).numpy())
+    axes.set_title(title, fontsize=9)
+    axes.set_axis_off()
+
+
+def outline(axes: Axes, players: Sequence[int], *, side: int, pixels: int) -> None:
+    """Red squares around the cells of the players in a grid of ``side`` × ``side`` over an image of ``pixels``."""
+    cell = pixels / side
+    for player in players:
+        row, column = divmod(int(player), side)
+        corner = (column * cell - 0.5, row * cell - 0.5)
+        axes.add_patch(plt.Rectangle(corner, cell, cell, fill=False, edgecolor="red", linewidth=1.5))
+
+
+def png(figure: Figure, *, dpi: int = 80, colors: int = 64) -> bytes:
+    """The figure as a small PNG of few colours; closes the figure."""
+    full = io.BytesIO()
+    figure.savefig(full, format="png", dpi=dpi)
+    plt.close(figure)
+    small = io.BytesIO()
+    Image.open(full).convert("RGB").quantize(colors).save(small, format="png", optimize=True)
+    return small.getvalue()

@@ -1,0 +1,60 @@
+"""Labelled results on disk: written whole or not at all, with where they come from, keyed by what was asked."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import xarray as xr
+
+import lib
+
+PUBLISHED = Path(__file__).parent.parent / "data" / "results"
+WORK = Path("build/results")
+
+
+def key(specification: dict[str, Any]) -> str:
+    """A short hash that changes with anything in the specification."""
+    return hashlib.sha256(json.dumps(specification, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def provenance(*, command: str, device: torch.device) -> dict[str, str]:
+    """Attributes that say how a result was made: command, versions, device, date, code revision."""
+    revision = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    return {
+        "command": command,
+        "versions": f"lib {lib.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+        "date": datetime.now(UTC).date().isoformat(),
+        "code_revision": revision or "unknown",
+    }
+
+
+def write(data: xr.Dataset, path: Path) -> Path:
+    """Write as netCDF, to a temporary file that is then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".partial")
+    data.to_netcdf(temporary, engine="scipy")
+    os.replace(temporary, path)
+    return path
+
+
+def read(path: Path) -> xr.Dataset:
+    """Read a result; raises FileNotFoundError with the files at hand where it is missing."""
+    if not path.exists():
+        there = ", ".join(sorted(other.name for other in path.parent.glob("*.nc"))) or "none"
+        raise FileNotFoundError(
+            f"no result {path}; at hand in that folder: {there}. 'python -m lib interactions' makes one"
+        )
+    return xr.load_dataset(path, engine="scipy")

@@ -1,0 +1,57 @@
+"""Random draws: pairs of players and contexts, each image from its own generator, so that nothing else matters."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.players import Players
+
+SAMPLINGS = ("neighbours", "uniform")
+"""How pairs are drawn: 8-neighbours, as in the authors' code, or any two players, as in the paper's text."""
+
+
+def generator(seed: int, *keys: int) -> torch.Generator:
+    """An independent generator for each (seed, key, …), such as (seed, image)."""
+    state = np.random.SeedSequence([seed, *keys]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> 1))
+
+
+def pairs(players: Players, count: int, *, sampling: str, generator: torch.Generator) -> Tensor:
+    """``count`` different pairs (count, 2) of players, drawn evenly among "neighbours" or among all ("uniform").
+
+    Raises ValueError for an unknown sampling or more pairs than there are.
+    """
+    if sampling not in SAMPLINGS:
+        raise ValueError(f"unknown pair sampling {sampling!r}: choose one of {', '.join(SAMPLINGS)}")
+    every = players.neighbours if sampling == "neighbours" else torch.combinations(torch.arange(players.n))
+    if not 1 <= count <= len(every):
+        raise ValueError(
+            f"{count} {sampling} pairs were asked for; {players.n} players have {len(every)}: "
+            f"choose between 1 and {len(every)}"
+        )
+    return every[torch.randperm(len(every), generator=generator)[:count]]
+
+
+def context_ranks(pairs: Tensor, contexts: int, n: int, *, generator: torch.Generator) -> Tensor:
+    """Nested random contexts for the pairs (P, 2): ranks int16 (P, contexts, n) of the players in random orders.
+
+    The players of rank below m are an evenly drawn context of order m; the pair itself ranks last, at n−2 and n−1.
+    """
+    keys = torch.rand(len(pairs), contexts, n, generator=generator)
+    keys.scatter_(2, pairs[:, None, :].expand(-1, contexts, -1), 2.0)
+    return keys.argsort(2, stable=True).argsort(2, stable=True).short()
+
+
+def orders(n: int, fractions: list[float]) -> list[int]:
+    """Orders m = int((n − 2)·f) of the fractions f in [0, 1]; raises ValueError for others."""
+    for fraction in fractions:
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"an order is given as a fraction of n−2 in [0, 1]; got {fraction}")
+    return [int((n - 2) * fraction) for fraction in fractions]
+
+
+def check_orders(orders: list[int], n: int) -> None:
+    """Raise ValueError unless every order is an integer in 0..n−2."""
+    for order in orders:
+        if int(order) != order or not 0 <= order <= n - 2:
+            raise ValueError(f"an interaction of {n} players has an order in 0..{n - 2}; got {order}")

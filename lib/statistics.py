@@ -1,0 +1,62 @@
+"""Means over images with 95% bootstrap intervals: the image is the unit of replication."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean, or another statistic, of ``images`` images with the ends of its 95% interval; arrays of one shape."""
+
+    mean: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    images: int
+
+    def text(self, digits: int = 3) -> str:
+        """The interval of a single number, as "0.060 [0.050, 0.071]"."""
+        return f"{self.mean:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+
+
+def interval(samples: ArrayLike, *, seed: int = 0) -> Interval:
+    """Mean over the first axis (images) with its 95% percentile bootstrap interval.
+
+    Raises ValueError for fewer than two images: one image has no spread.
+    """
+    values = _images(samples)
+    bootstrap = stats.bootstrap(
+        (values,), np.mean, n_resamples=RESAMPLES, axis=0, method="percentile", rng=np.random.default_rng(seed)
+    )
+    return Interval(values.mean(0), *bootstrap.confidence_interval, images=len(values))
+
+
+def statistic_interval(statistic: Callable[..., float], *samples: ArrayLike, seed: int = 0) -> Interval:
+    """A statistic of whole samples, the first axis of each the images, with its interval.
+
+    Several samples are resampled independently: they are different images, of different models.
+    """
+    values = [_images(sample) for sample in samples]
+    bootstrap = stats.bootstrap(
+        [np.arange(len(each)) for each in values],
+        lambda *rows: statistic(*(each[row] for each, row in zip(values, rows, strict=True))),
+        n_resamples=RESAMPLES,
+        vectorized=False,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    low, high = bootstrap.confidence_interval
+    return Interval(np.asarray(statistic(*values)), low, high, images=min(map(len, values)))
+
+
+def _images(samples: ArrayLike) -> NDArray[np.float64]:
+    values = np.asarray(samples, dtype=np.float64)
+    if values.ndim == 0 or len(values) < 2:
+        count = 0 if values.ndim == 0 else len(values)
+        raise ValueError(f"an interval over images needs at least 2 images; got {count}")
+    return values

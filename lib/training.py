@@ -1,0 +1,247 @@
+"""Standard and adversarial training, evaluation, and checkpoints with model cards."""
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import track
+from safetensors.torch import save as save_safetensors
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from lib import models
+from lib.attacks import loss_gradient, pgd, random_start, step
+from lib.datasets import Dataset
+
+STATES = Path("build/training")
+ATTACKED = 1000
+"""Test images, drawn by the seed, on which the robust accuracy of a model card is measured."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained. ``attack_steps`` PGD steps inside ``epsilon`` make the batch; 0 is standard training.
+
+    ``initial`` names the checkpoint of the same dataset whose weights training starts from; None is a random start.
+    """
+
+    architecture: str = "resnet18"
+    width: int = 16
+    epochs: int = 30
+    batch_size: int = 128
+    learning_rate: float = 0.2
+    weight_decay: float = 5e-4
+    average: float = 0.995
+    epsilon: float = 8 / 255
+    attack_steps: int = 0
+    crop_padding: int = 4
+    initial: str | None = None
+    seed: int = 0
+
+    @property
+    def training(self) -> str:
+        return "adversarial" if self.attack_steps else "standard"
+
+
+def recipe(dataset: str, training: str, **changes: Any) -> Recipe:
+    """The recipe of the published checkpoint; raises ValueError for an unknown dataset or training."""
+    if dataset not in RECIPES or training not in models.TRAININGS:
+        raise ValueError(
+            f"no recipe for {training!r} training on {dataset!r}: choose a dataset of {', '.join(RECIPES)} "
+            f"and a training of {', '.join(models.TRAININGS)}"
+        )
+    return Recipe(**{**RECIPES[dataset][training], **changes})
+
+
+RECIPES: dict[str, dict[str, dict[str, Any]]] = {
+    "photos": {
+        "standard": {"epochs": 40, "crop_padding": 2},
+        "adversarial": {"epochs": 60, "crop_padding": 2, "attack_steps": 3},
+    },
+    "cifar10": {
+        "standard": {"epochs": 14},
+        "adversarial": {"epochs": 10, "attack_steps": 2, "learning_rate": 0.1, "initial": "resnet18-standard"},
+    },
+}
+
+
+def augment(images: Tensor, *, padding: int, generator: torch.Generator) -> Tensor:
+    """Mirror half of the images (B, C, H, W) and shift each by up to ``padding`` pixels (reflected border)."""
+    count, channels, height, width = images.shape
+    mirrored = torch.rand(count, generator=generator) < 0.5
+    top, left = torch.randint(0, 2 * padding + 1, (2, count), generator=generator)
+    rows = (top[:, None] + torch.arange(height)).to(images.device)
+    columns = left[:, None] + torch.arange(width)
+    columns = torch.where(mirrored[:, None], columns.flip(1), columns).to(images.device)
+    padded = F.pad(images, [padding] * 4, mode="reflect")
+    image = torch.arange(count, device=images.device)[:, None, None, None]
+    channel = torch.arange(channels, device=images.device)[:, None, None]
+    return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def train(
+    data: Dataset, about: Recipe, *, device: torch.device, precision: torch.dtype = torch.bfloat16, resume: bool = True
+) -> tuple[nn.Module, float]:
+    """Train by the recipe; return the moving average of the weights, frozen, and the seconds that it took.
+
+    SGD with Nesterov momentum under a one-cycle rate. After each epoch the whole state is written to
+    ``build/training``; an interrupted run goes on from there and gives the same weights.
+    """
+    torch.manual_seed(about.seed)
+    generator = torch.Generator().manual_seed(about.seed)
+    pixels = data.images[:: max(1, len(data) // 5000)].float() / 255
+    mean, deviation = pixels.mean((0, 2, 3)).tolist(), pixels.std((0, 2, 3)).tolist()
+    options = {"classes": len(data.classes), "mean": mean, "deviation": deviation, "width": about.width}
+    model = models.build(about.architecture, **options).to(device)
+    if about.initial is not None:
+        model.load_state_dict(models.load(data.name, about.initial).state_dict())
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(about.average), use_buffers=True)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=about.learning_rate, momentum=0.9, weight_decay=about.weight_decay, nesterov=True
+    )
+    batches = len(data) // about.batch_size
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=about.learning_rate,
+        total_steps=about.epochs * batches,
+        pct_start=0.25,
+        anneal_strategy="linear",
+    )
+    resumable = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
+    key = hashlib.sha256(json.dumps([data.name, asdict(about)]).encode()).hexdigest()[:12]
+    path = STATES / data.name / f"{about.architecture}-{about.training}-{key}.pt"
+    first, seconds = _resume(path, resumable, generator) if resume else (0, 0.0)
+
+    images, labels = data.images.to(device), data.labels.to(device)
+    for epoch in track(range(first, about.epochs), description=f"{data.name} {about.architecture}-{about.training}"):
+        started = time.monotonic()
+        model.train()
+        order = torch.randperm(len(data), generator=generator).to(device)
+        for batch in range(batches):
+            rows = order[batch * about.batch_size : (batch + 1) * about.batch_size]
+            inputs = augment(images[rows].float() / 255, padding=about.crop_padding, generator=generator)
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+            with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
+                if about.attack_steps:
+                    inputs = training_attack(model, inputs, labels[rows], about, generator)
+                optimizer.zero_grad(set_to_none=True)
+                loss = F.cross_entropy(model(inputs), labels[rows])
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            average.update_parameters(model)
+        seconds += time.monotonic() - started
+        if resume:
+            state = {name: part.state_dict() for name, part in resumable.items()}
+            _save(path, {**state, "generator": generator.get_state(), "epoch": epoch + 1, "seconds": seconds})
+    return models.freeze(average.module), seconds
+
+
+def training_attack(
+    model: nn.Module, images: Tensor, labels: Tensor, about: Recipe, generator: torch.Generator
+) -> Tensor:
+    """A few large PGD steps from a random start, on the model as it trains."""
+    adversarial = random_start(images, epsilon=about.epsilon, norm="linf", generator=generator)
+    for _ in range(about.attack_steps):
+        gradient, _ = loss_gradient(model, adversarial, labels)
+        adversarial = step(
+            adversarial,
+            gradient,
+            images,
+            epsilon=about.epsilon,
+            step_size=1.5 * about.epsilon / about.attack_steps,
+            norm="linf",
+        )
+    return adversarial
+
+
+def _resume(path: Path, resumable: dict[str, Any], generator: torch.Generator) -> tuple[int, float]:
+    if not path.exists():
+        return 0, 0.0
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    for name, part in resumable.items():
+        part.load_state_dict(state[name])
+    generator.set_state(state["generator"])
+    return state["epoch"], state["seconds"]
+
+
+def _save(path: Path, state: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".partial")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 500) -> float:
+    """Share of the images (B, C, H, W) that the model gives their label."""
+    hits = [model(images[rows]).argmax(1) == labels[rows] for rows in torch.arange(len(labels)).split(batch_size)]
+    return torch.cat(hits).float().mean().item()
+
+
+def robust_accuracy(
+    model: nn.Module, images: Tensor, labels: Tensor, *, epsilon: float = 8 / 255, steps: int = 20, seed: int = 0
+) -> float:
+    """Share of the images that keep their label under ℓ∞ PGD of 2/255 steps from a random start."""
+    generator = torch.Generator().manual_seed(seed)
+    hits = []
+    for rows in torch.arange(len(labels)).split(500):
+        adversarial = pgd(
+            model, images[rows], labels[rows], epsilon=epsilon, step_size=2 / 255, steps=steps, generator=generator
+        )
+        hits.append(model(adversarial).argmax(1) == labels[rows])
+    return torch.cat(hits).float().mean().item()
+
+
+def save(
+    model: nn.Module, data: Dataset, test: Dataset, about: Recipe, *, seconds: float, device: torch.device
+) -> Path:
+    """Write the weights in half precision and their model card, measured on the weights as they are stored."""
+    folder = models.CHECKPOINTS / data.name
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{about.architecture}-{about.training}"
+    weights = {key: value.half() if value.is_floating_point() else value for key, value in model.state_dict().items()}
+    content = save_safetensors({key: value.contiguous().cpu() for key, value in weights.items()})
+    model.load_state_dict({key: value.float() for key, value in weights.items()})
+    images, labels = (part.to(device) for part in test.shuffled(about.seed).batch(slice(None)))
+    card = {
+        "dataset": data.name,
+        "architecture": about.architecture,
+        "options": {
+            "classes": len(data.classes),
+            "mean": model.get_buffer("0.mean").flatten().tolist(),
+            "deviation": model.get_buffer("0.deviation").flatten().tolist(),
+            "width": about.width,
+        },
+        "recipe": asdict(about),
+        "training": about.training,
+        "training_images": len(data),
+        "test_images": len(test),
+        "clean_accuracy": round(accuracy(model, images, labels), 4),
+        "pgd20_accuracy": round(robust_accuracy(model, images[:ATTACKED], labels[:ATTACKED]), 4),
+        "pgd20": f"untargeted linf PGD, epsilon 8/255, 20 steps of 2/255, random start, {min(ATTACKED, len(test))} test images",
+        "training_seconds": round(seconds),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+        "date": date.today().isoformat(),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    for suffix, written in (("safetensors", content), ("json", (json.dumps(card, indent=1) + "\n").encode())):
+        temporary = folder / f"{name}.{suffix}.partial"
+        temporary.write_bytes(written)
+        os.replace(temporary, folder / f"{name}.{suffix}")
+    return folder / f"{name}.json"
+
+
+def train_and_save(data: Dataset, test: Dataset, about: Recipe, *, device: torch.device) -> Path:
+    """Train by the recipe, evaluate on ``test`` and write the checkpoint: what ``python -m lib train`` does."""
+    model, seconds = train(data, about, device=device)
+    return save(model, data, test, about, seconds=seconds, device=device)

@@ -1,0 +1,43 @@
+"""Widgets that are alive in a static page: pictures drawn beforehand, chosen by sliders in the reader's browser."""
+
+from collections.abc import Callable, Sequence
+
+import ipywidgets
+
+
+def epsilon_order(
+    draw: Callable[[float], list[bytes]], *, epsilons: Sequence[float], orders: Sequence[int], n: int
+) -> ipywidgets.VBox:
+    """Two sliders, ε and order, over PNG pictures: ``draw(epsilon)`` gives one picture an order.
+
+    Without a kernel the sliders choose among the pictures drawn beforehand. With one, the button draws the chosen
+    column anew at an ε of the reader's own.
+    """
+    if not epsilons or not orders:
+        raise ValueError("at least one epsilon and one order are needed")
+    pictures = [[ipywidgets.Image(value=png, format="png") for png in draw(epsilon)] for epsilon in epsilons]
+    columns = [ipywidgets.Stack(children=column, selected_index=0) for column in pictures]
+    view = ipywidgets.Stack(children=columns, selected_index=0)
+    wide = ipywidgets.Layout(width="95%")
+    epsilon = ipywidgets.SelectionSlider(
+        options=[f"{value * 255:g}/255" for value in epsilons], index=0, description="epsilon", layout=wide
+    )
+    order = ipywidgets.SelectionSlider(
+        options=[f"{m} ({m / (n - 2):.0%} of n−2)" for m in orders], index=0, description="order m", layout=wide
+    )
+    ipywidgets.jslink((epsilon, "index"), (view, "selected_index"))
+    for column in columns:
+        ipywidgets.jslink((order, "index"), (column, "selected_index"))
+
+    own = ipywidgets.BoundedFloatText(value=12.0, min=0.0, max=255.0, step=1.0, description="own ε·255")
+    button = ipywidgets.Button(description="Recompute", tooltip="draws this column anew at your ε; needs a kernel")
+
+    def recompute(_: ipywidgets.Button) -> None:
+        button.disabled = True
+        for picture, png in zip(pictures[epsilon.index], draw(own.value / 255), strict=True):
+            picture.value = png
+        button.disabled = False
+
+    button.on_click(recompute)
+    live = ipywidgets.HBox([own, button, ipywidgets.Label("(needs a running kernel)")])
+    return ipywidgets.VBox([epsilon, order, view, live])
