@@ -158,16 +158,19 @@ def interactions(
 def book(
     stored: Annotated[bool, typer.Option(help="build from the stored outputs, executing nothing")] = False,
     keep: Annotated[bool, typer.Option(help="store the executed notebooks in book/")] = False,
+    pin: Annotated[bool, typer.Option(help="pin the key numbers that the execution found")] = False,
 ) -> None:
     """Execute every chapter and build the book: _build/html/index.html."""
-    if stored and keep:
-        raise ValueError("--stored executes nothing, so there is nothing to --keep: choose one of them")
+    if stored and (keep or pin):
+        raise ValueError("--stored executes nothing, so there is nothing to --keep or --pin: choose one of them")
     if stored:
         the_book.stage()
     else:
         the_book.execute()
     if keep:
         the_book.store()
+    if pin:
+        the_book.pin()
     console.print(f"the book is at {the_book.build()}")
 
 

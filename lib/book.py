@@ -101,6 +101,30 @@ def build(out: Path = BUILD) -> Path:
     return out / "html" / "index.html"
 
 
+def key_numbers(notebook: Path) -> dict[str, float]:
+    """The numbers that an executed notebook glued, by name; glued tables and figures are left out."""
+    found = {}
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            name = output.get("metadata", {}).get("scrapbook", {}).get("name")
+            text = output.get("data", {}).get("application/papermill.record/text/plain", "")
+            if name is not None and re.fullmatch(r"-?[\d.]+(e-?\d+)?|nan", text):
+                found[name] = float(text)
+    return found
+
+
+def pin(out: Path = BUILD, root: Path = ROOT) -> None:
+    """Take the values of the pinned key numbers from the executed notebooks; what they are and how exact stays."""
+    found: dict[str, float] = {}
+    for notebook in notebooks(root):
+        found |= key_numbers(out / "source" / notebook)
+    for path in sorted((root / "data" / "key_numbers").glob("*.json")):
+        pinned = json.loads(path.read_text(encoding="utf-8"))
+        for name, entry in pinned.items():
+            entry["value"] = found[name]
+        path.write_text(json.dumps(pinned, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def store(out: Path = BUILD, root: Path = ROOT) -> list[Path]:
     """Copy the executed notebooks of ``out/source`` over the tracked ones; returns these."""
     return [Path(shutil.copyfile(out / "source" / notebook, root / notebook)) for notebook in notebooks(root)]

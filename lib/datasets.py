@@ -15,9 +15,9 @@ from torchvision.transforms import functional as tv_functional
 DATA_VARIABLE = "ADVERSARIAL_INTERACTIONS_DATA"
 LOCAL_DATA = Path("data/datasets")
 
-PHOTO_CELL = 96
+PHOTO_CELL = 48
 """Side in pixels of the cells into which a photograph is cut; a cell belongs to one split alone."""
-PHOTO_WINDOW = (64, 96)
+PHOTO_WINDOW = (32, 48)
 """Least and largest side in pixels of a window; it lies wholly inside one cell."""
 PHOTO_CONTRAST = 0.04
 """Least standard deviation of a window's grey values; flatter windows (sky, the dark around the retina) are redrawn."""

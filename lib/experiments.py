@@ -14,7 +14,7 @@ from lib import datasets, game, interactions, models, players, results, sampling
 from lib.attacks import Attack, attack_targets, calibrated_pgd
 from lib.datasets import Dataset
 
-FRACTIONS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
+FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 BLOCK = 10
 """Images measured between two writes to disk: what an interruption can cost."""
 
@@ -62,7 +62,7 @@ def correct_images(model: nn.Module, data: Dataset, count: int, *, seed: int) ->
     Raises ValueError where the dataset has too few of them.
     """
     order = torch.randperm(len(data), generator=sampling.generator(seed))
-    device = next(model.buffers()).device
+    device = next(model.parameters()).device
     chosen = torch.empty(0, dtype=torch.long)
     for rows in order.split(250):
         images, labels = (part.to(device) for part in data.batch(rows))

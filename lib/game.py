@@ -45,8 +45,8 @@ class MaskingGame:
 
     ``images`` is (I, C, H, W), or (V, I, C, H, W) for V variants (normal, adversarial) of the same images that are to
     be played with the same coalitions. ``labels`` (I,) chooses the class of v. ``baseline`` is (C, H, W).
-    ``passes`` counts the forward passes, a masked image each. ``precision`` other than float32 is autocast: faster, with
-    rounding errors in v that have to be measured before they are accepted.
+    ``passes`` counts the forward passes, a masked image each. ``precision`` other than float32 is autocast: faster,
+    with rounding errors in v that have to be measured before they are accepted.
     Raises ValueError for images outside [0, 1], labels outside the classes, or shapes that do not fit.
     """
 

@@ -1,7 +1,7 @@
 """Figures: order curves with their intervals, and pictures of images, perturbations and contexts."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lib.statistics import Interval, interval
 
-NORMAL, ADVERSARIAL, DIFFERENCE = "#0072B2", "#D55E00", "#007A5E"
+NORMAL, ADVERSARIAL, TARGETED, DIFFERENCE = "#0072B2", "#D55E00", "#9B4F96", "#007A5E"
 """Colours that a colour-blind reader can tell apart, on white and on dark ground (after Okabe and Ito)."""
 
 
@@ -30,10 +30,10 @@ def reached(result: xr.Dataset, attack: str) -> xr.Dataset:
     return result.isel(image=np.flatnonzero(result.reached.sel(attack=attack).values))
 
 
-def order_figure(measured: Mapping[str, xr.Dataset], attack: str, *, everyone: bool = False) -> Figure:
-    """Figure 3: I^(m) of normal and adversarial images above, ΔI^(m) below; a column a model.
+def order_figure(measured: Sequence[tuple[str, xr.Dataset]], attack: str) -> Figure:
+    """Figure 3: I^(m) of normal and adversarial images above, ΔI^(m) below; a column a titled result.
 
-    Only images on which the attack reached its utility count, unless ``everyone``. Fewer than two leave a column empty.
+    Only images on which the attack reached its utility count; fewer than two leave a column empty.
     """
     figure, table = plt.subplots(
         2,
@@ -44,8 +44,8 @@ def order_figure(measured: Mapping[str, xr.Dataset], attack: str, *, everyone: b
         squeeze=False,
         layout="constrained",
     )
-    for column, (title, result) in zip(table.T, measured.items(), strict=True):
-        used = result if everyone else reached(result, attack)
+    for column, (title, result) in zip(table.T, measured, strict=True):
+        used = reached(result, attack)
         count, total = used.sizes["image"], result.sizes["image"]
         column[0].set_title(f"{title}\n{attack}, {result.sampling} pairs, {count} of {total} images", fontsize=10)
         for axes in column:

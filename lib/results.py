@@ -13,6 +13,7 @@ import torch
 import xarray as xr
 
 import lib
+from lib import models
 
 PUBLISHED = Path(__file__).parent.parent / "data" / "results"
 WORK = Path("build/results")
@@ -35,7 +36,7 @@ def provenance(*, command: str, device: torch.device) -> dict[str, str]:
     return {
         "command": command,
         "versions": f"lib {lib.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+        "device": models.describe(device),
         "date": datetime.now(UTC).date().isoformat(),
         "code_revision": revision or "unknown",
     }

@@ -62,8 +62,14 @@ def recipe(dataset: str, training: str, **changes: Any) -> Recipe:
 
 RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     "photos": {
-        "standard": {"epochs": 40, "crop_padding": 2},
-        "adversarial": {"epochs": 60, "crop_padding": 2, "attack_steps": 3},
+        "standard": {"epochs": 12, "crop_padding": 2},
+        "adversarial": {
+            "epochs": 8,
+            "crop_padding": 2,
+            "attack_steps": 2,
+            "learning_rate": 0.1,
+            "initial": "resnet18-standard",
+        },
     },
     "cifar10": {
         "standard": {"epochs": 14},
@@ -227,9 +233,9 @@ def save(
         "test_images": len(test),
         "clean_accuracy": round(accuracy(model, images, labels), 4),
         "pgd20_accuracy": round(robust_accuracy(model, images[:ATTACKED], labels[:ATTACKED]), 4),
-        "pgd20": f"untargeted linf PGD, epsilon 8/255, 20 steps of 2/255, random start, {min(ATTACKED, len(test))} test images",
+        "pgd20": f"linf PGD, epsilon 8/255, 20 steps of 2/255, random start, {min(ATTACKED, len(test))} test images",
         "training_seconds": round(seconds),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+        "device": models.describe(device),
         "torch": torch.__version__,
         "date": date.today().isoformat(),
         "sha256": hashlib.sha256(content).hexdigest(),

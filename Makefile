@@ -1,0 +1,32 @@
+.DEFAULT_GOAL := help
+.PHONY: help book test lint clean
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+INSTALLED := $(VENV)/installed
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+book: $(INSTALLED) ## execute the notebooks and build the pages: _build/html/index.html
+	$(PYTHON) -m lib book
+
+test: lint ## check the code, then run every test, notebook and page
+	$(PYTHON) -m pytest --nbval-lax tests book
+
+lint: $(INSTALLED) ## check style and types
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m mypy
+
+clean: ## remove what the targets above made
+	rm -rf $(VENV) _build _offline .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+$(INSTALLED): requirements.txt
+	@for python in python3.11 python3; do \
+		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			exec $$python -m venv $(VENV); \
+		fi; \
+	done; \
+	echo "Python 3.11 or later is needed; neither python3.11 nor python3 is that." >&2; exit 1
+	$(PYTHON) -m pip install --requirement requirements.txt
+	@touch $@

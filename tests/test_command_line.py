@@ -1,0 +1,58 @@
+"""The command line: help with examples, real runs on photos, and one clear line for every wrong input."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lib.__main__ import app, main
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("command", ["datasets", "train", "attack", "interactions", "book"])
+def test_help_of_each_command_ends_with_an_example(command):
+    result = CliRunner().invoke(app, [command, "--help"], terminal_width=200)
+    assert result.exit_code == 0 and f"Example: python -m lib {command}" in result.output
+
+
+def test_datasets_lists_datasets_and_checkpoints():
+    output = CliRunner().invoke(app, ["datasets"], env={"COLUMNS": "200"}).output
+    for name in ("photos", "cifar10", "photos/resnet18-standard", "cifar10/resnet18-adversarial"):
+        assert name in output
+
+
+def test_interactions_measures_photos_and_writes_the_result(tmp_path):
+    out = tmp_path / "result.nc"
+    few = ["--images", "2", "--pairs", "2", "--steps", "2", "--orders", "0.5,0.95"]
+    run = subprocess.run(
+        [sys.executable, "-m", "lib", "interactions", *few, "--out", str(out)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert out.exists() and "64 forward passes" in run.stdout  # 4 corners, 2 pairs, 2 orders, 2 variants, 2 images
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["attack", "--dataset", "mnist"], "unknown model 'resnet18-standard' for the dataset 'mnist'"),
+        (["attack", "--model", "vgg"], "unknown model 'vgg'"),
+        (["attack", "--epsilon", "-1"], "epsilon must be at least 0"),
+        (["interactions", "--orders", "a,b"], "orders are fractions with commas"),
+        (["train", "--dataset", "mnist"], "no recipe for 'standard' training on 'mnist'"),
+        (["attack", "--device", "tpu"], "unknown device 'tpu'"),
+        (["book", "--stored", "--keep"], "--stored executes nothing"),
+    ],
+)
+def test_wrong_input_ends_with_one_line(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["lib", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and error.count("\n") == 1

@@ -1,0 +1,116 @@
+"""The experiment from dataset to labelled result, on a tiny model: resumed, batched, costed, and refused."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lib import datasets, experiments, models, results, training
+
+CPU = torch.device("cpu")
+ASKED = experiments.OrderCurves(
+    dataset="tiny",
+    model="resnet18-standard",
+    attacks=("untargeted 0.5", "targeted 0.5"),
+    images=12,
+    pairs=3,
+    contexts=2,
+    fractions=(0.0, 0.5, 1.0),
+    grid=4,
+    steps=5,
+)
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A dataset and a checkpoint of its own, and a folder for results, for the length of a test."""
+    monkeypatch.setattr(models, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(results, "WORK", tmp_path / "work")
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (60, 1, 16, 16), generator=generator).to(torch.uint8)
+    torch.manual_seed(0)
+    network = models.build("resnet18", classes=3, mean=[0.5], deviation=[0.25], width=4).eval()
+    labels = network(images.float() / 255).argmax(1)
+    data = datasets.Dataset("tiny", "test", images, labels, ("a", "b", "c"))
+    training.save(network, data, data, training.Recipe(width=4), seconds=0.0, device=CPU)
+    monkeypatch.setitem(datasets.LOADERS, "tiny", lambda split, root: data)
+    return data
+
+
+def test_result_is_labelled_and_costs_what_it_says(tiny):
+    found = experiments.order_curves(ASKED, device=CPU)
+    assert dict(found.sizes) == {"variant": 3, "attack": 2, "image": 12, "order": 3}
+    assert found.order.values.tolist() == [0, 7, 14]
+    assert found.attrs["passes"] == 4 * 3 * 2 * 3 * 3 * 12  # corners, pairs, contexts, orders, variants, images
+    for attack in ASKED.attacks:
+        change = found.interaction.sel(variant="normal") - found.interaction.sel(variant=attack)
+        assert np.allclose(found.difference.sel(attack=attack), change, atol=1e-6)
+    assert found.attrs["command"].startswith("python -m lib interactions --dataset tiny")
+
+
+def test_interrupted_run_resumes_without_measuring_again(tiny, monkeypatch):
+    whole = experiments.order_curves(ASKED, device=CPU, resume=False)
+    calls = []
+    measure = experiments.measure
+    monkeypatch.setattr(experiments, "measure", lambda *a, **k: calls.append(1) or measure(*a, **k))
+    again = experiments.order_curves(ASKED, device=CPU)
+    assert not calls and again.interaction.equals(whole.interaction)
+    other = experiments.order_curves(replace(ASKED, seed=1), device=CPU)
+    assert len(calls) == 2 and not other.interaction.equals(whole.interaction)
+
+
+def test_batch_size_and_company_change_no_number(tiny):
+    one, many = (experiments.order_curves(ASKED, device=CPU, batch_size=b, resume=False) for b in (7, 512))
+    assert np.allclose(one.interaction, many.interaction, atol=1e-4)
+    few = experiments.order_curves(replace(ASKED, images=4), device=CPU)
+    assert np.allclose(few.interaction, many.interaction.isel(image=slice(4)), atol=1e-4)
+
+
+def test_epsilon_zero_changes_nothing_at_all(tiny):
+    found = experiments.order_curves(replace(ASKED, epsilon=0.0), device=CPU)
+    assert np.all(found.difference == 0) and not found.reached.any() and np.all(found.utility == 0)
+
+
+def test_images_are_chosen_by_the_seed_among_the_correct_ones(tiny):
+    model = models.load("tiny", "resnet18-standard")
+    rows, images, labels = experiments.correct_images(model, tiny, 10, seed=0)
+    assert torch.equal(model(images).argmax(1), labels) and len(rows.unique()) == 10
+    assert torch.equal(rows[:4], experiments.correct_images(model, tiny, 4, seed=0)[0])
+    with pytest.raises(ValueError, match="1000 images were asked for; the model classifies"):
+        experiments.correct_images(model, tiny, 1000, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": "mnist"}, "unknown model 'resnet18-standard' for the dataset 'mnist'"),
+        ({"model": "vgg"}, "unknown model 'vgg' for the dataset 'tiny': choose one of tiny/resnet18-standard"),
+        ({"attacks": ("sideways 8",)}, "unknown attack 'sideways 8'"),
+        ({"attacks": ("untargeted",)}, "unknown attack 'untargeted'"),
+        ({"epsilon": -0.1}, "epsilon must be at least 0"),
+        ({"fractions": (0.5, 1.2)}, r"fraction of n−2 in \[0, 1\]; got 1.2"),
+        ({"grid": 5}, "a grid of 5×5 players does not divide an image of 16×16 pixels"),
+        ({"pairs": 500}, "500 neighbours pairs were asked for; 16 players have 42"),
+        ({"sampling": "stars"}, "unknown pair sampling 'stars'"),
+        ({"baseline": "noise"}, "unknown baseline 'noise'"),
+        ({"value": "loss"}, "unknown value 'loss'"),
+        ({"contexts": 0}, "contexts must be at least 1; got 0"),
+    ],
+)
+def test_wrong_input_gives_one_clear_error_and_writes_nothing(tiny, changes, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        experiments.order_curves(replace(ASKED, **changes), device=CPU)
+    assert not results.WORK.exists() or not list(results.WORK.rglob("*.nc*"))
+
+
+def test_published_results_come_from_the_checkpoints_at_hand():
+    """Each published file names a command, and a model whose card exists."""
+    files = sorted(results.PUBLISHED.rglob("*.nc"))
+    assert files
+    for path in files:
+        found = results.read(path)
+        assert found.attrs["command"].startswith("python -m lib interactions ")
+        assert json.loads(json.dumps(models.card(found.attrs["dataset"], found.attrs["model"])))["sha256"]
+        assert found.sizes["image"] >= 100

@@ -1,0 +1,189 @@
+"""Models: the network against torchvision's, checkpoints that are whole or refused, devices."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save
+from torch import nn
+
+from lib import models
+
+OPTIONS = {"classes": 3, "mean": [0.4], "deviation": [0.2], "width": 4}
+
+
+@pytest.fixture
+def checkpoints(tmp_path, monkeypatch):
+    """A folder of checkpoints with ``toy/resnet18-standard`` and ``other/resnet18-adversarial``; and the toy model."""
+    torch.manual_seed(0)
+    model = models.build("resnet18", **OPTIONS)
+    for buffer in model.buffers():
+        if buffer.is_floating_point():
+            buffer += torch.rand_like(buffer)
+    model.half()
+    content = save({key: value.contiguous() for key, value in model.state_dict().items()})
+    card = {"architecture": "resnet18", "options": OPTIONS, "sha256": hashlib.sha256(content).hexdigest()}
+    for dataset, name in (("toy", "resnet18-standard"), ("other", "resnet18-adversarial")):
+        folder = tmp_path / "checkpoints" / dataset
+        folder.mkdir(parents=True)
+        (folder / f"{name}.safetensors").write_bytes(content)
+        (folder / f"{name}.json").write_text(json.dumps(card))
+    monkeypatch.setattr(models, "CHECKPOINTS", tmp_path / "checkpoints")
+    return tmp_path / "checkpoints", model.float()
+
+
+# The network.
+
+
+def test_normalize_by_hand():
+    normalize = models.Normalize([0.5, 0.2], [0.25, 0.1])
+    images = torch.tensor([[[[1.0, 0.0]], [[0.3, 0.2]]]])
+    torch.testing.assert_close(normalize(images), torch.tensor([[[[2.0, -2.0]], [[1.0, 0.0]]]]))
+    assert not list(normalize.parameters())
+
+
+def test_resnet18_is_that_of_torchvision_with_another_stem():
+    """At width 64, the same weights in the same order give the same logits as torchvision's ResNet-18."""
+    torch.manual_seed(0)
+    theirs = torchvision.models.resnet18(num_classes=10)
+    theirs.conv1, theirs.maxpool = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
+    theirs.eval()
+    ours = models.freeze(models.resnet18(classes=10, mean=[0.5] * 3, deviation=[0.25] * 3, width=64))
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
+    names = [name for name in ours.state_dict() if name not in ("0.mean", "0.deviation")]
+    for buffer in theirs.buffers():
+        if buffer.is_floating_point():
+            buffer += torch.rand_like(buffer)
+    ours.load_state_dict(dict(zip(names, theirs.state_dict().values(), strict=True)), strict=False)
+    images = torch.rand(2, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), theirs((images - 0.5) / 0.25), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("channels", "width", "classes"), [(1, 4, 10), (3, 8, 7)])
+def test_resnet18_has_the_parameters_that_its_description_says(channels, width, classes):
+    """Counted by hand: stem, four stages of two blocks with shortcuts where they widen, linear layer."""
+    model = models.resnet18(classes=classes, mean=[0.5] * channels, deviation=[0.25] * channels, width=width)
+    count = 9 * channels * width + 2 * width
+    before = width
+    for out in (width, 2 * width, 4 * width, 8 * width):
+        count += 9 * before * out + 3 * 9 * out * out + 4 * 2 * out
+        count += before * out + 2 * out if before != out else 0
+        before = out
+    count += 8 * width * classes + classes
+    assert sum(p.numel() for p in model.parameters()) == count
+    assert model(torch.rand(2, channels, 32, 32)).shape == (2, classes)
+    features = model[:-3](torch.rand(2, channels, 32, 32))
+    assert features.shape == (2, 8 * width, 4, 4), "32×32 images keep their size in the stem and are halved thrice"
+
+
+def test_freeze(network):
+    model = models.freeze(models.build("resnet18", **OPTIONS))
+    assert not model.training and not any(p.requires_grad for p in model.parameters())
+
+
+def test_unknown_architecture(empty_folder):
+    with pytest.raises(ValueError, match=r"unknown architecture 'vgg': choose one of resnet18"):
+        models.build("vgg", classes=3)
+
+
+# Checkpoints.
+
+
+def test_round_trip(checkpoints):
+    _, model = checkpoints
+    state = torch.get_rng_state()
+    loaded = models.load("toy", "resnet18-standard")
+    assert set(loaded.state_dict()) == set(model.state_dict())
+    for key, value in loaded.state_dict().items():
+        assert torch.equal(value, model.state_dict()[key]), key
+        assert not value.is_floating_point() or value.dtype == torch.float32
+    assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
+    images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(loaded(images), models.freeze(model)(images))
+    assert models.card("toy", "resnet18-standard")["options"] == OPTIONS
+    assert len(state) == len(torch.get_rng_state())
+
+
+def test_available(checkpoints, monkeypatch, tmp_path):
+    assert models.available() == ["other/resnet18-adversarial", "toy/resnet18-standard"]
+    monkeypatch.setattr(models, "CHECKPOINTS", tmp_path / "nowhere")
+    assert models.available() == []
+
+
+def truncate(content):
+    return content[: len(content) // 2]
+
+
+def flip_a_bit_of_the_weights(content):
+    return content[:-1000] + bytes([content[-1000] ^ 1]) + content[-999:]
+
+
+def flip_a_bit_of_the_header(content):
+    return content[:20] + bytes([content[20] ^ 1]) + content[21:]
+
+
+def lengthen(content):
+    return content + b"\0"
+
+
+def empty(content):
+    return b""
+
+
+@pytest.mark.parametrize(
+    "alter", [truncate, flip_a_bit_of_the_weights, flip_a_bit_of_the_header, lengthen, empty], ids=lambda f: f.__name__
+)
+def test_truncated_or_altered_weights(alter, checkpoints, empty_folder):
+    folder, _ = checkpoints
+    path = folder / "toy" / "resnet18-standard.safetensors"
+    path.write_bytes(alter(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"resnet18-standard\.safetensors are truncated or altered: their SHA-256 is"):
+        models.load("toy", "resnet18-standard")
+    assert models.load("other", "resnet18-adversarial"), "the other checkpoint is whole"
+
+
+def test_missing_weights(checkpoints, empty_folder):
+    folder, _ = checkpoints
+    (folder / "toy" / "resnet18-standard.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"weights .*resnet18-standard\.safetensors are missing: restore them"):
+        models.load("toy", "resnet18-standard")
+
+
+@pytest.mark.parametrize(("dataset", "name"), [("toy", "resnet50-standard"), ("cifar100", "resnet18-standard")])
+def test_unknown_model(dataset, name, checkpoints, empty_folder):
+    choices = "choose one of other/resnet18-adversarial, toy/resnet18-standard, or train one"
+    with pytest.raises(ValueError, match=rf"unknown model '{name}' for the dataset '{dataset}': {choices}"):
+        models.load(dataset, name)
+
+
+def test_unknown_model_where_there_is_none(monkeypatch, tmp_path, empty_folder):
+    monkeypatch.setattr(models, "CHECKPOINTS", tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"choose one of none, or train one with 'python -m lib train'"):
+        models.card("toy", "resnet18-standard")
+
+
+# Devices.
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_device(present, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: present)
+    assert models.device("cpu") == torch.device("cpu")
+    assert models.device() == models.device("auto") == torch.device("cuda" if present else "cpu")
+    if present:
+        assert models.device("cuda") == torch.device("cuda")
+
+
+def test_cuda_asked_for_and_absent(monkeypatch, empty_folder):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"'cuda' was asked for but PyTorch finds no CUDA device: use 'cpu' or 'auto'"):
+        models.device("cuda")
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:0"])
+def test_unknown_device(name, empty_folder):
+    with pytest.raises(ValueError, match=rf"unknown device '{name}': choose 'auto', 'cpu' or 'cuda'"):
+        models.device(name)

@@ -1,0 +1,45 @@
+"""Results on disk: whole or not at all, with provenance, keyed by what was asked."""
+
+import pytest
+import torch
+import xarray as xr
+
+from lib import results
+
+
+def test_round_trip_keeps_values_names_and_attributes(tmp_path):
+    data = xr.Dataset({"reached": ("image", [True, False])}, coords={"image": [3, 5]}, attrs={"seed": 1})
+    path = results.write(data, tmp_path / "deep" / "one.nc")
+    again = results.read(path)
+    assert again.equals(data) and again.attrs["seed"] == 1
+    assert [file.name for file in path.parent.iterdir()] == ["one.nc"]
+
+
+def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = results.write(xr.Dataset({"a": 1}), tmp_path / "one.nc")
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(results.os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        results.write(xr.Dataset({"a": 2}), path)
+    assert int(results.read(path).a) == 1
+
+
+def test_missing_result_names_those_at_hand(tmp_path):
+    results.write(xr.Dataset({"a": 1}), tmp_path / "there.nc")
+    with pytest.raises(FileNotFoundError, match=r"at hand in that folder: there\.nc"):
+        results.read(tmp_path / "not.nc")
+
+
+def test_key_changes_with_anything_asked():
+    asked = {"seed": 0, "orders": [0.1, 0.2]}
+    assert results.key(asked) == results.key(dict(reversed(asked.items())))
+    assert results.key(asked) != results.key({**asked, "seed": 1})
+
+
+def test_provenance_says_how_and_with_what():
+    found = results.provenance(command="python -m lib x", device=torch.device("cpu"))
+    assert found["command"] == "python -m lib x" and torch.__version__ in found["versions"]
+    assert set(found) == {"command", "versions", "device", "date", "code_revision"} and all(found.values())

@@ -1,0 +1,47 @@
+"""Intervals: their coverage on samples with a known mean, and their statistic."""
+
+import numpy as np
+import pytest
+
+from lib.statistics import interval, statistic_interval
+
+
+def test_interval_covers_the_true_mean_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    samples = rng.exponential(size=(60, 1500))  # 1,500 independent measurements of 60 images each
+    found = interval(samples)
+    covered = ((found.low <= 1) & (found.high >= 1)).mean()
+    assert 0.90 <= covered <= 0.96  # the percentile bootstrap of 60 skewed values falls a little short of 95%
+
+
+def test_interval_is_decided_by_the_seed_and_ordered():
+    samples = np.random.default_rng(1).normal(size=(20, 3))
+    first, again, other = interval(samples, seed=3), interval(samples, seed=3), interval(samples, seed=4)
+    assert np.array_equal(first.low, again.low) and not np.array_equal(first.low, other.low)
+    assert np.all(first.low < first.mean) and np.all(first.mean < first.high)
+    assert first.images == 20 and np.allclose(first.mean, samples.mean(0))
+
+
+def test_identical_images_have_an_interval_of_no_width():
+    found = interval(np.zeros((5, 2)))
+    assert np.all(found.low == 0) and np.all(found.high == 0)
+
+
+def test_statistic_interval_of_the_mean_is_the_interval_of_the_mean():
+    samples = np.random.default_rng(2).normal(size=50)
+    by_statistic, by_mean = statistic_interval(np.mean, samples), interval(samples)
+    assert by_statistic.mean == pytest.approx(by_mean.mean)
+    assert by_statistic.low == pytest.approx(by_mean.low, abs=0.05)
+    assert by_statistic.high == pytest.approx(by_mean.high, abs=0.05)
+
+
+def test_samples_of_different_images_are_resampled_apart():
+    samples = np.random.default_rng(3).normal(size=200)
+    found = statistic_interval(lambda a, b: a.mean() - b.mean(), samples, samples)
+    assert found.mean == 0 and found.high - found.low == pytest.approx(2 * 1.96 * np.sqrt(2 / 200), rel=0.2)
+
+
+@pytest.mark.parametrize("samples", [np.zeros(()), np.zeros((1, 4)), []])
+def test_fewer_than_two_images_have_no_interval(samples):
+    with pytest.raises(ValueError, match=r"at least 2 images; got [01]"):
+        interval(samples)

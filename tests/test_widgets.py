@@ -1,0 +1,52 @@
+"""The ε × order widget: its links choose the picture, and its button draws anew."""
+
+import ipywidgets
+import pytest
+
+from lib import widgets
+
+EPSILONS, ORDERS = [0, 8 / 255], [25, 127, 241]
+
+
+@pytest.fixture
+def drawn():
+    return []
+
+
+@pytest.fixture
+def view(drawn):
+    def draw(epsilon):
+        drawn.append(epsilon)
+        return [f"{epsilon * 255:g} {order}".encode() for order in ORDERS]
+
+    return widgets.epsilon_order(draw, epsilons=EPSILONS, orders=ORDERS, n=256)
+
+
+def test_every_picture_is_drawn_once_and_in_its_place(view, drawn):
+    assert drawn == EPSILONS
+    columns = view.children[2].children
+    assert [[image.value for image in column.children] for column in columns] == [
+        [b"0 25", b"0 127", b"0 241"],
+        [b"8 25", b"8 127", b"8 241"],
+    ]
+    assert view.children[2].selected_index == 0 and all(column.selected_index == 0 for column in columns)
+
+
+def test_button_draws_the_chosen_column_at_the_readers_epsilon(view):
+    epsilon, _, stack, live = view.children
+    epsilon.index = 1
+    live.children[0].value = 12
+    live.children[1].click()
+    assert [image.value for image in stack.children[1].children] == [b"12 25", b"12 127", b"12 241"]
+    assert stack.children[0].children[0].value == b"0 25" and not live.children[1].disabled
+
+
+def test_sliders_are_linked_in_the_browser(view):
+    links = [w for w in ipywidgets.Widget.widgets.values() if isinstance(w, ipywidgets.widgets.widget_link.Link)]
+    targets = {id(link.target[0]) for link in links}
+    assert {id(stack) for stack in (view.children[2], *view.children[2].children)} <= targets
+
+
+def test_nothing_to_show_is_refused():
+    with pytest.raises(ValueError, match="at least one epsilon and one order"):
+        widgets.epsilon_order(lambda epsilon: [], epsilons=[], orders=ORDERS, n=256)
