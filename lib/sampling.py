@@ -39,7 +39,7 @@ def context_ranks(pairs: Tensor, contexts: int, n: int, *, generator: torch.Gene
     """
     keys = torch.rand(len(pairs), contexts, n, generator=generator)
     keys.scatter_(2, pairs[:, None, :].expand(-1, contexts, -1), 2.0)
-    return keys.argsort(2, stable=True).argsort(2, stable=True).short()
+    return keys.argsort(dim=2, stable=True).argsort(dim=2, stable=True).short()
 
 
 def orders(n: int, fractions: list[float]) -> list[int]:

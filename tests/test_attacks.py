@@ -73,14 +73,10 @@ def test_l2_pgd_agrees_with_torchattacks(epsilon, targeted, network, pictures):
     model = network(3, dtype=torch.float64)
     images, labels = pictures(4, 3, dtype=torch.float64)
     goal = wrong(labels) if targeted else labels
-    theirs = torchattacks.PGDL2(
-        model, eps=epsilon, alpha=0.2, steps=STEPS, random_start=False, eps_for_division=1e-20
-    )
+    theirs = torchattacks.PGDL2(model, eps=epsilon, alpha=0.2, steps=STEPS, random_start=False, eps_for_division=1e-20)
     if targeted:
         theirs.set_mode_targeted_by_function(lambda images, labels: labels)
-    ours = attacks.pgd(
-        model, images, goal, epsilon=epsilon, step_size=0.2, steps=STEPS, norm="l2", targeted=targeted
-    )
+    ours = attacks.pgd(model, images, goal, epsilon=epsilon, step_size=0.2, steps=STEPS, norm="l2", targeted=targeted)
     torch.testing.assert_close(ours, theirs(images, goal), rtol=0, atol=1e-9)
     assert (ours - images).flatten(1).norm(dim=1).max() > 0.5 * epsilon
 

@@ -160,7 +160,8 @@ def toy(count=6):
 
 
 def test_batch_is_float_in_0_to_1():
-    data = datasets.Dataset("toy", "test", torch.tensor([0, 51, 255]).view(3, 1, 1, 1), torch.tensor([2, 1, 0]), tuple("abc"))
+    pixels, labels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1), torch.tensor([2, 1, 0])
+    data = datasets.Dataset("toy", "test", pixels, labels, tuple("abc"))
     images, labels = data.batch(torch.tensor([2, 1]))
     assert images.dtype == torch.float32
     torch.testing.assert_close(images.flatten(), torch.tensor([1.0, 0.2]))
@@ -313,7 +314,7 @@ def test_a_missing_root_lists_it_and_downloads_nothing(no_network, tmp_path):
     assert not no_network and not list(Path().rglob("*")) and not (tmp_path / "nowhere").exists()
 
 
-@pytest.mark.xfail(reason="torchvision's bare RuntimeError: 'Dataset not found or corrupted. You can use download=True'")
+@pytest.mark.xfail(reason="torchvision's bare RuntimeError: 'Dataset not found or corrupted. You can use ...'")
 def test_truncated_official_batches(official, no_network):
     """An interrupted unpacking is one clear error that names the folder, not torchvision's advice to download."""
     place, _ = official

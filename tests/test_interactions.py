@@ -25,9 +25,7 @@ def subsets(members, size):
 def as_dict(values):
     """The game of a table of values: v(S) stands at the number whose bit i says that i is in S."""
     n = len(values).bit_length() - 1
-    return {
-        frozenset(i for i in range(n) if number >> i & 1): value for number, value in enumerate(values.tolist())
-    }, n
+    return {frozenset(i for i in range(n) if number >> i & 1): value for number, value in enumerate(values.tolist())}, n
 
 
 def as_table(v, n):
@@ -542,9 +540,7 @@ def measure(model, images, labels, *, seed=0, batch_size=256, orders=(0, 3, 14))
     pairs = torch.stack(
         [sampling.pairs(grid, 3, sampling="neighbours", generator=sampling.generator(seed, i, 1)) for i in range(count)]
     )
-    masking = game.MaskingGame(
-        model, grid, images, labels, baseline=torch.full((1, 8, 8), 0.5), batch_size=batch_size
-    )
+    masking = game.MaskingGame(model, grid, images, labels, baseline=torch.full((1, 8, 8), 0.5), batch_size=batch_size)
     estimate = interactions.four_point(
         masking, n=16, pairs=pairs, orders=list(orders), contexts=2, generators=generators(seed, count)
     )

@@ -1,30 +1,17 @@
 """The pages in a browser without a network: no error, mathematics typeset, widgets alive."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from lib import book
 
-BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
 CHAPTERS = [chapter.with_suffix(".html") for chapter in book.chapters()]
 WIDGET_PAGE = Path("book/04-1-attacks.html")
 PATIENCE = 120_000  # milliseconds, for a busy machine
 expect.set_options(timeout=PATIENCE)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        message = f"none of {', '.join(BROWSERS)} is installed"
-        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
 
 
 @pytest.fixture
@@ -53,14 +40,14 @@ def page(browser: Browser, faults: list[str]) -> Iterator[Page]:
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=str)
-def test_page_opens_offline_without_an_error(site: Path, page: Page, faults: list[str], chapter: Path):
-    page.goto((site / chapter).as_uri(), wait_until="networkidle")
+def test_page_opens_offline_without_an_error(offline_site: Path, page: Page, faults: list[str], chapter: Path):
+    page.goto((offline_site / chapter).as_uri(), wait_until="networkidle")
     assert not faults
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=str)
-def test_mathematics_is_typeset(site: Path, page: Page, chapter: Path):
-    page.goto((site / chapter).as_uri())
+def test_mathematics_is_typeset(offline_site: Path, page: Page, chapter: Path):
+    page.goto((offline_site / chapter).as_uri())
     formulas = page.locator(".math").count()
     expect(page.locator(".math mjx-container")).to_have_count(formulas)
     expect(page.locator("mjx-merror, mjx-mtext[style*=red]")).to_have_count(0)
@@ -80,8 +67,8 @@ def becomes_other_than(before: list[bytes], output: Locator) -> bool:
     return False
 
 
-def test_each_slider_changes_the_figure(site: Path, page: Page, faults: list[str]):
-    page.goto((site / WIDGET_PAGE).as_uri())
+def test_each_slider_changes_the_figure(offline_site: Path, page: Page, faults: list[str]):
+    page.goto((offline_site / WIDGET_PAGE).as_uri())
     handles = page.locator(".widget-slider [role=slider]")
     expect(handles).not_to_have_count(0)
     for handle in handles.all():

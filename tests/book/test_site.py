@@ -32,10 +32,10 @@ def test_links_lead_somewhere(site: Path):
     assert not broken
 
 
-def test_pages_load_nothing_from_the_network(site: Path):
+def test_pages_load_nothing_from_the_network(offline_site: Path):
     loaded = [
-        f"{page.relative_to(site)}: {tag[attribute]}"
-        for page, soup in read_pages(site).items()
+        f"{page.relative_to(offline_site)}: {tag[attribute]}"
+        for page, soup in read_pages(offline_site).items()
         for name, attribute in LOADING.items()
         for tag in soup.find_all(name, {attribute: True})
         if urlsplit(tag[attribute]).netloc
