@@ -166,7 +166,7 @@ def calibrated_pgd(
     gradient, clean = loss_gradient(model, images, goal, loss)
     check_labels(labels, images=len(images), classes=clean.shape[1])
     adversarial, gradient = images.clone(), sign * gradient
-    reach = torch.zeros(len(images), device=images.device)
+    reach = clean.new_zeros(len(images))
     classes = clean.argmax(1)
     taken = torch.zeros_like(labels)
     size = torch.full_like(reach, step_size)

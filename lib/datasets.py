@@ -1,6 +1,8 @@
 """Images in [0, 1] with labels: the embedded ``photos`` task and CIFAR-10."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,7 +15,7 @@ from torchvision import datasets as tv_datasets
 from torchvision.transforms import functional as tv_functional
 
 DATA_VARIABLE = "ADVERSARIAL_INTERACTIONS_DATA"
-LOCAL_DATA = Path("data/datasets")
+LOCAL_DATA = Path(__file__).parent.parent / "data" / "datasets"
 
 PHOTO_CELL = 48
 """Side in pixels of the cells into which a photograph is cut; a cell belongs to one split alone."""
@@ -157,10 +159,11 @@ def _cifar10(split: str, root: str | Path | None) -> Dataset:
         if (place / split).is_dir():
             return _image_folder("cifar10", split, place / split)
         if (place / "cifar-10-batches-py").is_dir():
-            return _official_cifar10(split, place, download=False)
+            return _official_cifar10(split, place)
     if root is None:
         try:
-            return _official_cifar10(split, LOCAL_DATA / "cifar10", download=True)
+            _download_cifar10(LOCAL_DATA / "cifar10")
+            return _official_cifar10(split, LOCAL_DATA / "cifar10")
         except (OSError, RuntimeError) as error:
             reason = f"the download by torchvision failed ({error})"
     else:
@@ -174,8 +177,22 @@ def _cifar10(split: str, root: str | Path | None) -> Dataset:
     )
 
 
-def _official_cifar10(split: str, place: Path, *, download: bool) -> Dataset:
-    official = tv_datasets.CIFAR10(str(place), train=split == "train", download=download)
+def _download_cifar10(place: Path) -> None:
+    """Download the official batches by torchvision; ``place`` is made only once they are whole."""
+    with tempfile.TemporaryDirectory() as scratch:
+        tv_datasets.CIFAR10(scratch, download=True)
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.move(Path(scratch) / "cifar-10-batches-py", place)
+
+
+def _official_cifar10(split: str, place: Path) -> Dataset:
+    try:
+        official = tv_datasets.CIFAR10(str(place), train=split == "train")
+    except (RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"the official batches in {place} are incomplete or altered: remove the folder and let torchvision "
+            "download it again, or unpack it anew"
+        ) from error
     images = torch.from_numpy(official.data).permute(0, 3, 1, 2).contiguous()
     return Dataset("cifar10", split, images, torch.tensor(official.targets), tuple(official.classes))
 
@@ -192,7 +209,7 @@ ABOUT = {
     "photos": ("12,000 train, 2,000 test, 1×32×32", "cut from photographs inside scikit-image and scikit-learn"),
     "cifar10": (
         "50,000 train, 10,000 test, 3×32×32",
-        f"root, ${DATA_VARIABLE}, {LOCAL_DATA}, or torchvision's download",
+        f"root, ${DATA_VARIABLE}, data/datasets, or torchvision's download",
     ),
 }
 """For people: how many images of what shape, and where they come from."""

@@ -48,7 +48,7 @@ class OrderCurves:
         attacks = " ".join(f"--attack '{attack}'" for attack in self.attacks)
         return (
             f"python -m lib interactions --dataset {self.dataset} --model {self.model} {attacks} "
-            f"--epsilon {self.epsilon:.6f} --step-size {self.step_size:.6f} --steps {self.steps} "
+            f"--epsilon {self.epsilon} --step-size {self.step_size} --steps {self.steps} "
             f"--sampling {self.sampling} --images {self.images} --pairs {self.pairs} --contexts {self.contexts} "
             f"--orders {','.join(map(str, self.fractions))} --grid {self.grid} --baseline {self.baseline} "
             f"--value {self.value} --seed {self.seed}"

@@ -89,9 +89,11 @@ class MaskingGame:
     @torch.no_grad()
     def __call__(self, coalitions: Tensor) -> Tensor:
         """Values (I, B), or (V, I, B), of the coalitions bool (I, B, n), B for each image."""
-        if coalitions.ndim != 3 or coalitions.shape[2] != self.players.n or coalitions.dtype != torch.bool:
+        images = self.images.shape[-4]
+        fits = coalitions.ndim == 3 and coalitions.shape[0] == images and coalitions.shape[2] == self.players.n
+        if not fits or coalitions.dtype != torch.bool:
             raise ValueError(
-                f"coalitions must be bool (images, B, {self.players.n}); "
+                f"coalitions must be bool ({images} images, B, {self.players.n} players); "
                 f"got {tuple(coalitions.shape)} of {coalitions.dtype}"
             )
         if self.images.ndim == 5:

@@ -164,6 +164,8 @@ def four_point(
     check_orders(orders, n)
     if contexts < 1:
         raise ValueError(f"contexts must be at least 1; got {contexts}")
+    if pairs.ndim != 3 or not ((pairs >= 0) & (pairs < n)).all() or (pairs[..., 0] == pairs[..., 1]).any():
+        raise ValueError(f"pairs must be (images, P, 2), each pair two different players in 0..{n - 1}")
     if len(generators) != len(pairs):
         raise ValueError(f"one generator an image is needed; got {len(generators)} for {len(pairs)} images")
     ranks = torch.stack([context_ranks(p, contexts, n, generator=g) for p, g in zip(pairs, generators, strict=True)])
@@ -189,7 +191,7 @@ def strong_contexts(delta: Tensor, context: Tensor, *, share: float = 0.1) -> Te
     """How often each player stands in the contexts that matter (P, n), for Figure 2 (S-I.1).
 
     Of the K contexts S bool (P, K, n) of each pair, with their Δv (P, K), those among the ``share`` strongest whose Δv
-    has the sign of the mean are averaged with the weights |Δv|. A pair without such a context gives zeros.
+    has the sign of the mean are averaged with the weights |Δv|. A pair without such a context gives NaN.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share must lie in (0, 1]; got {share}")
@@ -197,4 +199,4 @@ def strong_contexts(delta: Tensor, context: Tensor, *, share: float = 0.1) -> Te
     least = strength.quantile(1 - share, dim=1, keepdim=True)
     chosen = (strength >= least) & (delta.sign() == delta.mean(1, keepdim=True).sign())
     weights = (strength * chosen)[:, :, None]
-    return (weights * context).sum(1) / weights.sum(1).clamp(min=torch.finfo(delta.dtype).tiny)
+    return (weights * context).sum(1) / weights.sum(1)

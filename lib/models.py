@@ -16,6 +16,9 @@ CHECKPOINTS = Path(__file__).parent.parent / "data" / "checkpoints"
 class Normalize(nn.Module):
     """Subtract the mean and divide by the deviation of each channel, so that attacks act on images in [0, 1]."""
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, mean: list[float], deviation: list[float]) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))

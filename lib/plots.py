@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor
 
@@ -47,7 +48,7 @@ def order_figure(measured: Sequence[tuple[str, xr.Dataset]], attack: str) -> Fig
     for column, (title, result) in zip(table.T, measured, strict=True):
         used = reached(result, attack)
         count, total = used.sizes["image"], result.sizes["image"]
-        column[0].set_title(f"{title}\n{attack}, {result.sampling} pairs, {count} of {total} images", fontsize=10)
+        column[0].set_title(f"{title}\n{attack}, pairs: {result.sampling}, {count} of {total} images", fontsize=10)
         for axes in column:
             axes.axhline(0, color="grey", linewidth=0.8)
             axes.set_xlim(-0.02, 1)
@@ -89,7 +90,7 @@ def outline(axes: Axes, players: Sequence[int], *, side: int, pixels: int) -> No
     for player in players:
         row, column = divmod(int(player), side)
         corner = (column * cell - 0.5, row * cell - 0.5)
-        axes.add_patch(plt.Rectangle(corner, cell, cell, fill=False, edgecolor="red", linewidth=1.5))
+        axes.add_patch(Rectangle(corner, cell, cell, fill=False, edgecolor="red", linewidth=1.5))
 
 
 def png(figure: Figure, *, dpi: int = 80, colors: int = 64) -> bytes:

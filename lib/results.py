@@ -16,7 +16,7 @@ import lib
 from lib import models
 
 PUBLISHED = Path(__file__).parent.parent / "data" / "results"
-WORK = Path("build/results")
+WORK = Path(__file__).parent.parent / "build" / "results"
 
 
 def key(specification: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ SAMPLINGS = ("neighbours", "uniform")
 
 
 def generator(seed: int, *keys: int) -> torch.Generator:
-    """An independent generator for each (seed, key, …), such as (seed, image)."""
+    """An independent generator for each (seed, key, …), such as (seed, image, 1); zeros at the end do not count."""
     state = np.random.SeedSequence([seed, *keys]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> 1))
 

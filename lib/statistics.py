@@ -33,7 +33,8 @@ def interval(samples: ArrayLike, *, seed: int = 0) -> Interval:
     bootstrap = stats.bootstrap(
         (values,), np.mean, n_resamples=RESAMPLES, axis=0, method="percentile", rng=np.random.default_rng(seed)
     )
-    return Interval(values.mean(0), *bootstrap.confidence_interval, images=len(values))
+    low, high = bootstrap.confidence_interval
+    return Interval(values.mean(0), low, high, images=len(values))
 
 
 def statistic_interval(statistic: Callable[..., float], *samples: ArrayLike, seed: int = 0) -> Interval:

@@ -20,7 +20,7 @@ from lib import models
 from lib.attacks import loss_gradient, pgd, random_start, step
 from lib.datasets import Dataset
 
-STATES = Path("build/training")
+STATES = Path(__file__).parent.parent / "build" / "training"
 ATTACKED = 1000
 """Test images, drawn by the seed, on which the robust accuracy of a model card is measured."""
 
@@ -114,6 +114,11 @@ def train(
         model.parameters(), lr=about.learning_rate, momentum=0.9, weight_decay=about.weight_decay, nesterov=True
     )
     batches = len(data) // about.batch_size
+    if about.epochs * batches < 5:
+        raise ValueError(
+            f"{about.epochs} epochs of {len(data)} images are {about.epochs * batches} batches of {about.batch_size}: "
+            "at least 5 batches are needed, so train longer, or with a smaller batch_size"
+        )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         max_lr=about.learning_rate,

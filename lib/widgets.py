@@ -15,7 +15,10 @@ def epsilon_order(
     """
     if not epsilons or not orders:
         raise ValueError("at least one epsilon and one order are needed")
-    pictures = [[ipywidgets.Image(value=png, format="png") for png in draw(epsilon)] for epsilon in epsilons]
+    fit = ipywidgets.Layout(max_width="100%")
+    pictures = [
+        [ipywidgets.Image(value=png, format="png", layout=fit) for png in draw(epsilon)] for epsilon in epsilons
+    ]
     columns = [ipywidgets.Stack(children=column, selected_index=0) for column in pictures]
     view = ipywidgets.Stack(children=columns, selected_index=0)
     wide = ipywidgets.Layout(width="95%")
