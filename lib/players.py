@@ -28,7 +28,7 @@ def grid(height: int, width: int, *, side: int = 16) -> Players:
         divisors = [d for d in range(2, min(height, width) + 1) if height % d == 0 and width % d == 0]
         raise ValueError(
             f"a grid of {side}×{side} players does not divide an image of {height}×{width} pixels: "
-            f"choose a side among {', '.join(map(str, divisors))}"
+            f"choose a side among {', '.join(map(str, divisors)) or 'none: crop or resize the image'}"
         )
     cells = torch.arange(side * side).view(side, side)
     partition = cells.repeat_interleave(height // side, 0).repeat_interleave(width // side, 1)

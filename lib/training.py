@@ -127,7 +127,9 @@ def train(
         anneal_strategy="linear",
     )
     resumable = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
-    key = hashlib.sha256(json.dumps([data.name, asdict(about)]).encode()).hexdigest()[:12]
+    start = models.card(data.name, about.initial)["sha256"] if about.initial is not None else None
+    asked = [data.name, len(data), asdict(about), str(precision), start]
+    key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
     path = STATES / data.name / f"{about.architecture}-{about.training}-{key}.pt"
     first, seconds = _resume(path, resumable, generator) if resume else (0, 0.0)
 

@@ -213,6 +213,16 @@ def test_the_training_attack_stays_in_the_ball(steps, network, pictures):
     assert F.cross_entropy(model(adversarial), labels) > F.cross_entropy(model(images), labels)
 
 
+def test_the_training_attack_starts_at_random_inside_the_ball(network, pictures):
+    model, (images, labels) = network(), pictures(4)
+    about = replace(STANDARD, epsilon=0.06)
+    start, other = (
+        training.training_attack(model, images, labels, about, torch.Generator().manual_seed(seed)) for seed in (0, 1)
+    )
+    assert 0.05 < (start - images).abs().max() <= 0.06 + 1e-6
+    assert not torch.equal(start, other)
+
+
 @pytest.mark.parametrize(("images", "epochs"), [(4, 2), (8, 4)])
 def test_too_few_batches(images, epochs, empty_folder):
     with pytest.raises(ValueError, match=r"batch"):
