@@ -8,7 +8,7 @@ import ipywidgets
 def epsilon_order(
     draw: Callable[[float], list[bytes]], *, epsilons: Sequence[float], orders: Sequence[int], n: int
 ) -> ipywidgets.VBox:
-    """Two sliders, ε and order, over PNG pictures: ``draw(epsilon)`` gives one picture an order.
+    """Two sliders, ε and order, over PNG pictures: ``draw(epsilon)`` gives one picture an order; the last ones first.
 
     Without a kernel the sliders choose among the pictures drawn beforehand. With one, the button draws the chosen
     column anew at an ε of the reader's own.
@@ -19,14 +19,20 @@ def epsilon_order(
     pictures = [
         [ipywidgets.Image(value=png, format="png", layout=fit) for png in draw(epsilon)] for epsilon in epsilons
     ]
-    columns = [ipywidgets.Stack(children=column, selected_index=0) for column in pictures]
-    view = ipywidgets.Stack(children=columns, selected_index=0)
+    columns = [ipywidgets.Stack(children=column, selected_index=len(orders) - 1) for column in pictures]
+    view = ipywidgets.Stack(children=columns, selected_index=len(epsilons) - 1)
     wide = ipywidgets.Layout(width="95%")
     epsilon = ipywidgets.SelectionSlider(
-        options=[f"{value * 255:g}/255" for value in epsilons], index=0, description="epsilon", layout=wide
+        options=[f"{value * 255:g}/255" for value in epsilons],
+        index=len(epsilons) - 1,
+        description="epsilon",
+        layout=wide,
     )
     order = ipywidgets.SelectionSlider(
-        options=[f"{m} ({m / (n - 2):.0%} of n−2)" for m in orders], index=0, description="order m", layout=wide
+        options=[f"{m} ({m / (n - 2):.0%} of n−2)" for m in orders],
+        index=len(orders) - 1,
+        description="order m",
+        layout=wide,
     )
     ipywidgets.jslink((epsilon, "index"), (view, "selected_index"))
     for column in columns:

@@ -28,16 +28,17 @@ def test_every_picture_is_drawn_once_and_in_its_place(view, drawn):
         [b"0 25", b"0 127", b"0 241"],
         [b"8 25", b"8 127", b"8 241"],
     ]
-    assert view.children[2].selected_index == 0 and all(column.selected_index == 0 for column in columns)
+    assert view.children[2].selected_index == 1 and all(column.selected_index == 2 for column in columns)
+    assert view.children[0].index == 1 and view.children[1].index == 2
 
 
 def test_button_draws_the_chosen_column_at_the_readers_epsilon(view):
     epsilon, _, stack, live = view.children
-    epsilon.index = 1
+    epsilon.index = 0
     live.children[0].value = 12
     live.children[1].click()
-    assert [image.value for image in stack.children[1].children] == [b"12 25", b"12 127", b"12 241"]
-    assert stack.children[0].children[0].value == b"0 25" and not live.children[1].disabled
+    assert [image.value for image in stack.children[0].children] == [b"12 25", b"12 127", b"12 241"]
+    assert stack.children[1].children[0].value == b"8 25" and not live.children[1].disabled
 
 
 def test_nothing_to_show_is_refused():
