@@ -31,21 +31,36 @@ def pgd(
     targeted: bool = False,
     generator: torch.Generator | None = None,
     loss: Loss = cross_entropy,
+    early_stop: bool = False,
 ) -> Tensor:
     """Adversarial images (B, C, H, W) by projected gradient ascent (Madry et al., 2018).
 
     ``epsilon`` and ``step_size`` are in units of the [0, 1] image. ``labels`` are left (untargeted) or sought
     (targeted). A ``generator`` asks for a random start inside the ball; without one the start is the image itself.
+    With ``early_stop`` an image keeps the first perturbation, be it its start, whose prediction has left or reached
+    its label, and takes no part in later passes. The memory format of the images is kept.
     Raises ValueError for bad images, labels, norm, or a negative epsilon.
     """
     check_attack(images, labels, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
     adversarial = images.clone()
     if generator is not None:
         adversarial = random_start(images, epsilon=epsilon, norm=norm, generator=generator)
+    if steps == 0:
+        with torch.no_grad():
+            check_labels(labels, images=len(images), classes=model(images[:1]).shape[1])
     sign = -1.0 if targeted else 1.0
+    rows = torch.arange(len(images), device=images.device)
+    active: Tensor | slice = slice(None)
     for _ in range(steps):
-        gradient, _ = loss_gradient(model, adversarial, labels, loss)
-        adversarial = step(adversarial, sign * gradient, images, epsilon=epsilon, step_size=step_size, norm=norm)
+        gradient, logits = loss_gradient(model, adversarial[active], labels[active], loss)
+        if early_stop:
+            going = (logits.argmax(1) == labels[active]) != targeted
+            active, gradient = rows[active][going], gradient[going]
+            if len(active) == 0:
+                break
+        adversarial[active] = step(
+            adversarial[active], sign * gradient, images[active], epsilon=epsilon, step_size=step_size, norm=norm
+        )
     return adversarial
 
 

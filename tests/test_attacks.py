@@ -21,15 +21,16 @@ EPSILON, STEP, STEPS = 16 / 255, 3 / 255, 7
 
 
 class Counting(nn.Module):
-    """Counts the images that pass through the model."""
+    """Counts the images that pass through the model, and the batches."""
 
     def __init__(self, model):
         super().__init__()
         self.model = model
-        self.count = 0
+        self.count = self.batches = 0
 
     def forward(self, images):
         self.count += len(images)
+        self.batches += 1
         return self.model(images)
 
 
@@ -222,6 +223,60 @@ def test_gradients_reach_frozen_models_without_grad_mode(network, pictures):
     assert torch.equal(inside, attacks.pgd(network(), images, labels, **options))
 
 
+@pytest.mark.parametrize("start", [None, 3])
+def test_the_memory_format_of_the_images_is_kept(start, network, pictures):
+    images, labels = pictures(3, 3)
+    options = {"epsilon": 0.1, "step_size": 0.02, "steps": 2}
+    generator = None if start is None else torch.Generator().manual_seed(start)
+    last = images.contiguous(memory_format=torch.channels_last)
+    found = attacks.pgd(network(3), last, labels, **options, generator=generator)
+    assert found.is_contiguous(memory_format=torch.channels_last) and not found.is_contiguous()
+
+
+@pytest.mark.parametrize("targeted", [False, True], ids=["untargeted", "targeted"])
+@pytest.mark.parametrize("start", [None, 3])
+def test_early_stop_keeps_the_first_perturbation_that_succeeds(start, targeted, network, pictures):
+    """Against the trajectory of plain PGD: attacks of 0, 1, 2, … steps. Images that succeed take no later pass."""
+    model = Counting(network(3, dtype=torch.float64, sharpness=40))
+    images, _ = pictures(16, 3, dtype=torch.float64)
+    logits = model(images)
+    labels = logits.topk(2).indices[:, 1] if targeted else logits.argmax(1)
+    done = 5
+    labels[:2] = logits.argmax(1)[:2] if targeted else wrong(labels[:2])
+    options = {"epsilon": 0.03, "step_size": 0.002, "targeted": targeted}
+
+    def attack(steps, **more):
+        generator = None if start is None else torch.Generator().manual_seed(start)
+        return attacks.pgd(model, images, labels, steps=steps, generator=generator, **options, **more)
+
+    trajectory = torch.stack([attack(steps) for steps in range(done + 1)])
+    succeeded = torch.stack([(model(x).argmax(1) == labels) == targeted for x in trajectory])
+    never = ~succeeded.any(0)
+    first = succeeded.int().argmax(0).where(~never, torch.tensor(done))
+    assert never.any() and first.unique().numel() > 3 and (first == 0).any(), "the fixture should have all kinds"
+    model.count = 0
+    stopped = attack(done, early_stop=True)
+    assert model.count == (first + 1).clamp(max=done).sum(), "one pass a step and one that sees the success"
+    torch.testing.assert_close(stopped, trajectory[first, torch.arange(len(images))], rtol=0, atol=1e-12)
+    if start is None:
+        assert torch.equal(stopped[:2], images[:2]), "what is misclassified already stays as it is"
+
+
+def test_early_stop_ends_when_all_have_stopped(network, pictures):
+    model = Counting(network(3))
+    images, _ = pictures(4, 3)
+    labels = wrong(model(images).argmax(1))
+    model.count = model.batches = 0
+    found = attacks.pgd(model, images, labels, epsilon=0.1, step_size=0.02, steps=9, early_stop=True)
+    assert torch.equal(found, images) and (model.count, model.batches) == (4, 1)
+
+
+def test_plain_pgd_makes_one_pass_a_step(network, pictures):
+    model, (images, labels) = Counting(network(3)), pictures(4, 3)
+    attacks.pgd(model, images, labels, epsilon=0.1, step_size=0.02, steps=6)
+    assert model.count == 24
+
+
 IMAGES, LABELS = torch.rand(2, 1, 8, 8), torch.tensor([0, 3])
 ERRORS = [
     ({"images": IMAGES * 255}, r"must lie in \[0, 1\]; got values from .*divide 8-bit images by 255"),
@@ -236,6 +291,7 @@ ERRORS = [
     ({"epsilon": math.nan}, r"epsilon must be at least 0.*got nan"),
     ({"epsilon": math.inf}, r"epsilon must be at least 0.*got inf"),
     ({"step_size": -0.1}, r"step_size and steps must be at least 0; got -0\.1 and 3"),
+    ({"labels": torch.tensor([0, 4]), "steps": 0}, r"labels must lie in 0\.\.3 .*got values from 0 to 4"),
     ({"steps": -1}, r"step_size and steps must be at least 0; got 0\.1 and -1"),
 ]
 NORM_ERROR = ({"norm": "l1"}, r"unknown norm 'l1': choose 'linf' or 'l2'")
