@@ -11,8 +11,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
@@ -22,6 +21,8 @@ import yaml
 from rich.console import Console
 from rich.progress import track
 from sphinx_external_toc.parsing import parse_toc_yaml
+
+from lib.files import replacing
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "_build"
@@ -54,7 +55,7 @@ def offline(root: Path = ROOT) -> bool:
     if all((vendor / package).is_dir() for package in VENDOR):
         return True
     try:
-        with _replacing(vendor) as fresh:
+        with replacing(vendor) as fresh:
             for package, patterns in VENDOR.items():
                 _fetch(package, patterns, fresh / package)
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
@@ -66,14 +67,14 @@ def offline(root: Path = ROOT) -> bool:
 
 def stage(out: Path = BUILD, root: Path = ROOT) -> Path:
     """Copy the book, its outputs as stored, to ``out/source``; returns that folder."""
-    with _replacing(out / "source") as source:
+    with replacing(out / "source") as source:
         _copy(root, source)
     return out / "source"
 
 
 def execute(out: Path = BUILD, root: Path = ROOT) -> Path:
     """Copy the book to ``out/source`` with its notebooks executed, their kernels started in ``root``."""
-    with _replacing(out / "source") as source:
+    with replacing(out / "source") as source:
         _copy(root, source)
         for notebook in track(notebooks(root), "Executing the notebooks", console=console):
             papermill.execute_notebook(
@@ -96,8 +97,8 @@ def build(out: Path = BUILD) -> Path:
         result = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         if result.returncode:
             raise RuntimeError(f"the pages could not be built:\n{result.stderr}")
-        with _replacing(out / "html") as html:
-            shutil.copytree(Path(scratch, "_build", "html"), html, dirs_exist_ok=True)
+        with replacing(out / "html") as html:
+            shutil.copytree(Path(scratch, "_build", "html"), html)
     return out / "html" / "index.html"
 
 
@@ -113,34 +114,35 @@ def key_numbers(notebook: Path) -> dict[str, float]:
     return found
 
 
+def found_numbers(source: Path, root: Path = ROOT) -> dict[str, float]:
+    """The numbers that the executed notebooks in ``source`` glued, by name, of all chapters together."""
+    return {name: value for notebook in notebooks(root) for name, value in key_numbers(source / notebook).items()}
+
+
 def pin(out: Path = BUILD, root: Path = ROOT) -> None:
-    """Take the values of the pinned key numbers from the executed notebooks; what they are and how exact stays."""
-    found: dict[str, float] = {}
-    for notebook in notebooks(root):
-        found |= key_numbers(out / "source" / notebook)
-    for path in sorted((root / "data" / "key_numbers").glob("*.json")):
-        pinned = json.loads(path.read_text(encoding="utf-8"))
+    """Take the values of the pinned key numbers from the executed notebooks; what they are and how exact stays.
+
+    Raises ValueError, and writes nothing, where the notebooks lack a pinned number.
+    """
+    found = found_numbers(out / "source", root)
+    paths = sorted((root / "data" / "key_numbers").glob("*.json"))
+    files = {path: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    missing = [name for pinned in files.values() for name in pinned if name not in found]
+    if missing:
+        raise ValueError(
+            f"the notebooks in {out / 'source'} glue no {', '.join(missing)}: "
+            "glue each in a chapter, or take it out of data/key_numbers"
+        )
+    for path, pinned in files.items():
         for name, entry in pinned.items():
             entry["value"] = found[name]
-        path.write_text(json.dumps(pinned, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        with replacing(path) as fresh:
+            fresh.write_text(json.dumps(pinned, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def store(out: Path = BUILD, root: Path = ROOT) -> list[Path]:
     """Copy the executed notebooks of ``out/source`` over the tracked ones; returns these."""
     return [Path(shutil.copyfile(out / "source" / notebook, root / notebook)) for notebook in notebooks(root)]
-
-
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """A fresh folder that takes the place of ``folder`` when the block succeeds and is gone when it fails."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        fresh = Path(scratch, folder.name)
-        fresh.mkdir()
-        yield fresh
-        if folder.exists():
-            folder.rename(Path(scratch, "old"))
-        fresh.rename(folder)
 
 
 def _fetch(package: str, patterns: Sequence[str], folder: Path) -> None:

@@ -199,8 +199,15 @@ def _official_cifar10(split: str, place: Path) -> Dataset:
 
 def _image_folder(name: str, split: str, folder: Path) -> Dataset:
     images = tv_datasets.ImageFolder(str(folder), transform=tv_functional.pil_to_tensor)
-    pixels = torch.stack([images[index][0] for index in range(len(images))])
-    return Dataset(name, split, pixels, torch.tensor(images.targets), tuple(images.classes))
+    pixels = [images[index][0] for index in range(len(images))]
+    for image, (path, _) in zip(pixels, images.samples, strict=True):
+        if image.shape != pixels[0].shape:
+            (height, width), (odd_height, odd_width) = pixels[0].shape[1:], image.shape[1:]
+            raise ValueError(
+                f"images must be of one size, but {images.samples[0][0]} has {height}×{width} pixels "
+                f"and {path} {odd_height}×{odd_width}: resize them all to one size"
+            )
+    return Dataset(name, split, torch.stack(pixels), torch.tensor(images.targets), tuple(images.classes))
 
 
 LOADERS: dict[str, Callable[[str, str | Path | None], Dataset]] = {"photos": _photos, "cifar10": _cifar10}

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ import xarray as xr
 
 import lib
 from lib import models
+from lib.files import replacing
 
 PUBLISHED = Path(__file__).parent.parent / "data" / "results"
 WORK = Path(__file__).parent.parent / "build" / "results"
@@ -43,11 +43,9 @@ def provenance(*, command: str, device: torch.device) -> dict[str, str]:
 
 
 def write(data: xr.Dataset, path: Path) -> Path:
-    """Write as netCDF, to a temporary file that is then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    data.to_netcdf(temporary, engine="scipy")
-    os.replace(temporary, path)
+    """Write as netCDF, whole or not at all; returns the path."""
+    with replacing(path) as fresh:
+        data.to_netcdf(fresh, engine="scipy")
     return path
 
 

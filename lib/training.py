@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import time
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -19,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lib import models
 from lib.attacks import loss_gradient, pgd, random_start, step
 from lib.datasets import Dataset
+from lib.files import replacing
 
 STATES = Path(__file__).parent.parent / "build" / "training"
 ATTACKED = 1000
@@ -187,10 +187,8 @@ def _resume(path: Path, resumable: dict[str, Any], generator: torch.Generator) -
 
 
 def _save(path: Path, state: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as fresh:
+        torch.save(state, fresh)
 
 
 @torch.no_grad()
@@ -219,7 +217,6 @@ def save(
 ) -> Path:
     """Write the weights in half precision and their model card, measured on the weights as they are stored."""
     folder = models.CHECKPOINTS / data.name
-    folder.mkdir(parents=True, exist_ok=True)
     name = f"{about.architecture}-{about.training}"
     weights = {key: value.half() if value.is_floating_point() else value for key, value in model.state_dict().items()}
     content = save_safetensors({key: value.contiguous().cpu() for key, value in weights.items()})
@@ -248,9 +245,8 @@ def save(
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     for suffix, written in (("safetensors", content), ("json", (json.dumps(card, indent=1) + "\n").encode())):
-        temporary = folder / f"{name}.{suffix}.partial"
-        temporary.write_bytes(written)
-        os.replace(temporary, folder / f"{name}.{suffix}")
+        with replacing(folder / f"{name}.{suffix}") as fresh:
+            fresh.write_bytes(written)
     return folder / f"{name}.json"
 
 

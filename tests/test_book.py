@@ -1,11 +1,12 @@
 """A book of one notebook: executed, stored, built, and left as it was when something fails."""
 
+import json
 from pathlib import Path
 
 import nbformat
 import pytest
 import yaml
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from lib import book
 
@@ -75,3 +76,50 @@ def test_without_npm_the_pages_use_the_network(root: Path, capsys: pytest.Captur
     assert settings["sphinx"]["config"] == {}
     assert "npm is not installed" in capsys.readouterr().err
     assert not any((root / "_offline").iterdir())
+
+
+@pytest.fixture
+def numbers(root: Path) -> Path:
+    """A book of two executed chapters, which glue a number each, and a table; the folder of its pinned numbers."""
+    (root / "_toc.yml").write_text("format: jb-book\nroot: book/one\nchapters: [{file: book/two}]\n")
+    for folder in (root / "book", root / "_build" / "source" / "book", root / "data" / "key_numbers"):
+        folder.mkdir(parents=True)
+    for chapter, text in {"one": "0.25", "two": "-1e-05"}.items():
+        outputs = [
+            new_output(
+                "display_data",
+                data={"application/papermill.record/text/plain": content},
+                metadata={"scrapbook": {"name": name}},
+            )
+            for name, content in {f"{chapter}_number": text, f"{chapter}_table": "<Table>"}.items()
+        ]
+        nbformat.write(new_notebook(), root / "book" / f"{chapter}.ipynb")
+        executed = new_notebook(cells=[new_code_cell("", id="only", outputs=outputs)])
+        nbformat.write(executed, root / "_build" / "source" / "book" / f"{chapter}.ipynb")
+    return root / "data" / "key_numbers"
+
+
+def pinned(what: str) -> dict[str, object]:
+    return {"value": 0.1, "tolerance": 0.02, "what": what}
+
+
+def test_pinning_renews_the_values_alone(numbers: Path, root: Path):
+    (numbers / "a.json").write_text(json.dumps({"one_number": pinned("Δ of one")}))
+    (numbers / "b.json").write_text(json.dumps({"two_number": pinned("two")}))
+    assert book.found_numbers(root / "_build" / "source", root) == {"one_number": 0.25, "two_number": -1e-5}
+    book.pin(root / "_build", root)
+    found = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in numbers.iterdir()}
+    assert found == {
+        "a.json": {"one_number": {**pinned("Δ of one"), "value": 0.25}},
+        "b.json": {"two_number": {**pinned("two"), "value": -1e-5}},
+    }
+    assert "Δ of one" in (numbers / "a.json").read_text(encoding="utf-8"), "the files are for people"
+
+
+def test_a_pinned_number_that_no_chapter_glues(numbers: Path, root: Path):
+    (numbers / "a.json").write_text(json.dumps({"one_number": pinned("one")}))
+    (numbers / "b.json").write_text(json.dumps({"lost": pinned("gone"), "two_number": pinned("two")}))
+    before = {path: path.read_bytes() for path in numbers.iterdir()}
+    with pytest.raises(ValueError, match=r"the notebooks in .*source glue no lost: glue each in a chapter, or take"):
+        book.pin(root / "_build", root)
+    assert {path: path.read_bytes() for path in numbers.iterdir()} == before

@@ -230,6 +230,17 @@ def test_an_image_folder_may_hold_jpegs(no_network, tmp_path):
     assert (cifar.images[:, 0, 16, 16].int() - torch.tensor([0, 1, 50, 51, 100, 101])).abs().max() < 12
 
 
+@pytest.mark.parametrize(("odd", "first"), [("ant/1", "ant/0"), ("cow/0", "ant/0")])
+def test_images_of_mixed_sizes(odd, first, no_network, tmp_path):
+    """One error names the first image of another size, the size that it should have, and what to do."""
+    place = image_folder(tmp_path / "here")
+    for name in (odd, "cow/1"):
+        Image.fromarray(np.zeros((48, 40, 3), dtype=np.uint8)).save(place / "test" / f"{name}.png")
+    message = rf"of one size, but .*test/{first}\.png has 32×32 pixels and .*test/{odd}\.png 48×40: resize them all"
+    with pytest.raises(ValueError, match=message):
+        datasets.load("cifar10", root=place)
+
+
 @pytest.fixture
 def official(tmp_path, monkeypatch):
     """torchvision's official batches, of two images each, with checksums to match."""

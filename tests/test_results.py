@@ -18,10 +18,11 @@ def test_round_trip_keeps_values_names_and_attributes(tmp_path):
 def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = results.write(xr.Dataset({"a": 1}), tmp_path / "one.nc")
 
-    def interrupted(*_, **__):
+    def interrupted(data, path, **_):
+        path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(results.os, "replace", interrupted)
+    monkeypatch.setattr(xr.Dataset, "to_netcdf", interrupted)
     with pytest.raises(KeyboardInterrupt):
         results.write(xr.Dataset({"a": 2}), path)
     assert int(results.read(path).a) == 1

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,7 +163,24 @@ def test_interrupted_training_resumes_to_the_same_weights(about, monkeypatch, tm
     assert len(epochs) == len(data) // about.batch_size, "only the third epoch was left to do"
     assert same_weights(run(data, about), uninterrupted)
     assert len(epochs) == len(data) // about.batch_size, "nothing was left to do"
-    assert not list(training.STATES.rglob("*.partial"))
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_interruption_while_a_state_is_written_leaves_the_last_one(monkeypatch):
+    data = toy()
+    save = torch.save
+
+    def save_half(state, path):
+        save(state, path)
+        if state["epoch"] == 2:
+            path.write_bytes(path.read_bytes()[:100])
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", save_half)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, STANDARD)
+    (path,) = (file for file in training.STATES.rglob("*") if file.is_file())
+    assert torch.load(path, weights_only=True)["epoch"] == 1
 
 
 def test_a_changed_recipe_does_not_resume_from_another(monkeypatch):
@@ -278,6 +296,21 @@ def test_a_saved_checkpoint_loads(saved):
     assert training.Recipe(**card["recipe"]) == ADVERSARIAL
     assert (card["dataset"], card["architecture"], card["training"]) == ("toy", "resnet18", "adversarial")
     assert sorted(p.name for p in path.parent.iterdir()) == [path.name, path.with_suffix(".safetensors").name]
+
+
+def test_an_interruption_while_a_checkpoint_is_written_leaves_the_old_one(saved, monkeypatch):
+    model, test, path = saved
+    before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+
+    def half(file, content):
+        with file.open("wb") as stream:
+            stream.write(content[:100])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(KeyboardInterrupt):
+        training.save(model, toy(), test, ADVERSARIAL, seconds=99, device=CPU)
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
 
 
 def test_saved_weights_are_the_trained_ones_in_half_precision():

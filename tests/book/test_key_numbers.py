@@ -10,9 +10,7 @@ def test_key_numbers_are_as_pinned(executed: Path):
     pinned = {}
     for path in sorted((book.ROOT / "data" / "key_numbers").glob("*.json")):
         pinned.update(json.loads(path.read_text(encoding="utf-8")))
-    found = {}
-    for notebook in book.notebooks():
-        found.update(book.key_numbers(executed / notebook))
+    found = book.found_numbers(executed)
     assert set(found) == set(pinned)
     astray = {
         name: f"found {found[name]}, pinned {entry['value']} ± {entry['tolerance']} ({entry['what']})"

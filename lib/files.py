@@ -1,0 +1,21 @@
+"""Files and folders that are written whole or not at all."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A free path beside ``path`` on which to write a file or make a folder; parent folders are made.
+
+    It takes the place of ``path`` when the block succeeds; when it fails, what was written is gone and ``path`` stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
+        fresh = Path(scratch, path.name)
+        yield fresh
+        if fresh.is_dir() and path.exists():
+            path.rename(Path(scratch, f"old.{path.name}"))
+        fresh.replace(path)

@@ -1,0 +1,54 @@
+"""A file or a folder takes the place of the old one whole, or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from lib.files import replacing
+
+
+def make(path: Path, text: str, *, folder: bool) -> None:
+    """A file with the text, or a folder of one such file that is called by it."""
+    if folder:
+        path.mkdir()
+    (path / text if folder else path).write_text(text)
+
+
+def held(path: Path) -> list[str]:
+    """The text of the file, or of each file of the folder."""
+    return [file.read_text() for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+
+
+@pytest.mark.parametrize("folder", [False, True], ids=["file", "folder"])
+def test_success_takes_the_place_and_failure_leaves_it(folder, tmp_path):
+    path = tmp_path / "deep" / "deeper" / "one.txt"
+    for text in ("first", "second"):
+        with replacing(path) as fresh:
+            make(fresh, text, folder=folder)
+            assert path.exists() == (text == "second"), "nothing changes before the block ends"
+            assert fresh.name == path.name and fresh.stat().st_dev == path.parent.stat().st_dev
+        assert held(path) == [text]
+    with pytest.raises(KeyboardInterrupt), replacing(path) as fresh:
+        make(fresh, "third", folder=folder)
+        raise KeyboardInterrupt
+    assert held(path) == ["second"]
+    assert list(path.parent.iterdir()) == [path], "no trace is left beside it"
+
+
+@pytest.mark.parametrize("folder", [False, True], ids=["file", "folder"])
+def test_a_block_that_writes_nothing_is_an_error_and_leaves_the_old(folder, tmp_path):
+    path = tmp_path / "one"
+    make(path, "old", folder=folder)
+    with pytest.raises(FileNotFoundError), replacing(path):
+        pass
+    assert held(path) == ["old"] and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_written_can_be_read_by_all_that_could_before(tmp_path):
+    """The modes are those of a file and a folder that are made in place, not those of a private temporary one."""
+    for folder in (False, True):
+        make(tmp_path / f"plain {folder}", "text", folder=folder)
+        with replacing(tmp_path / f"replaced {folder}") as fresh:
+            make(fresh, "text", folder=folder)
+        plain, replaced = (tmp_path / f"{how} {folder}" for how in ("plain", "replaced"))
+        assert plain.stat().st_mode == replaced.stat().st_mode
