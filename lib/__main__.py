@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lib import book as the_book
-from lib import datasets, experiments, models, results, training
+from lib import datasets, designs, experiments, models, results, training
 from lib.plots import reached
 from lib.statistics import interval
 
@@ -93,7 +93,9 @@ def attack(
     console.print(table)
 
 
-@app.command(epilog="Example: [bold]python -m lib interactions --images 20 --pairs 20 --attack 'untargeted 8'[/bold]")
+@app.command(
+    epilog="Example: [bold]python -m lib interactions --images 20 --replicates 50 --attack 'untargeted 8'[/bold]"
+)
 def interactions(
     dataset: DatasetName = "photos",
     model: ModelName = "resnet18-standard",
@@ -102,9 +104,18 @@ def interactions(
     step_size: Annotated[float, typer.Option(help="first step of the attack")] = 2 / 255,
     steps: int = 100,
     sampling: Annotated[str, typer.Option(help="pairs of players: neighbours or uniform")] = "neighbours",
+    design: Annotated[
+        str | None, typer.Option(help="four_point, signed_groups (neighbours) or curvature (uniform); else the cheaper")
+    ] = None,
+    group: Annotated[
+        int | None, typer.Option(help="pairs at once in signed_groups, players in a group of curvature; else 12 and 7")
+    ] = None,
     images: int = 100,
-    pairs: Annotated[int, typer.Option(help="pairs of players an image")] = 50,
-    contexts: Annotated[int, typer.Option(help="contexts a pair and order")] = 1,
+    replicates: Annotated[int, typer.Option(help="contrasts of four passes an image, order and variant, at most")] = 64,
+    errors: Annotated[
+        str | None,
+        typer.Option(help="wanted sampling error of an image, one for all orders or one an order, by commas"),
+    ] = None,
     orders: Annotated[str, typer.Option(help="fractions of n−2, with commas")] = ",".join(
         map(str, experiments.FRACTIONS)
     ),
@@ -114,14 +125,17 @@ def interactions(
     seed: Seed = 0,
     root: Root = None,
     device: DeviceName = "auto",
-    batch_size: Annotated[int, typer.Option(help="masked images a forward pass; changes no number")] = 256,
+    batch_size: Annotated[
+        int | None, typer.Option(help="masked images a forward pass, else as fits the device; changes no number")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="the result (netCDF); else build/results/<key>.nc")] = None,
 ) -> None:
     """Measure I^(m) of normal and adversarial images at every order; interrupted, it goes on where it was."""
-    try:
-        fractions = tuple(float(order) for order in orders.split(","))
-    except ValueError:
-        raise ValueError(f"orders are fractions with commas, as 0.1,0.5,0.95; got {orders!r}") from None
+    fractions = numbers(orders, what="orders")
+    wanted = None if errors is None else numbers(errors, what="errors")
+    if wanted is not None and len(wanted) == 1:
+        wanted *= len(fractions)
+    chosen = design or designs.DEFAULTS.get(sampling, "four_point")
     asked = experiments.OrderCurves(
         dataset=dataset,
         model=model,
@@ -130,9 +144,11 @@ def interactions(
         step_size=step_size,
         steps=steps,
         sampling=sampling,
+        design=chosen,
+        group=designs.GROUPS.get(chosen, 1) if group is None else group,
         images=images,
-        pairs=pairs,
-        contexts=contexts,
+        replicates=replicates,
+        errors=wanted,
         fractions=fractions,
         grid=grid,
         baseline=baseline,
@@ -172,6 +188,14 @@ def book(
     if pin:
         the_book.pin()
     console.print(f"the book is at {the_book.build()}")
+
+
+def numbers(text: str, *, what: str) -> tuple[float, ...]:
+    """The numbers of "0.1,0.5,0.95"; raises ValueError for anything else."""
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise ValueError(f"{what} are numbers with commas, as 0.1,0.5,0.95; got {text!r}") from None
 
 
 def main() -> None:

@@ -10,12 +10,12 @@ import xarray as xr
 from rich.progress import track
 from torch import Tensor, nn
 
-from lib import datasets, game, interactions, models, players, results, sampling
+from lib import datasets, designs, estimators, game, models, players, results, sampling
 from lib.attacks import Attack, attack_targets, calibrated_pgd
 from lib.datasets import Dataset
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
-BLOCK = 10
+AT_ONCE = 10
 """Images measured between two writes to disk: what an interruption can cost."""
 
 
@@ -24,7 +24,8 @@ class OrderCurves:
     """What is asked: I^(m) of normal images and of one adversarial twin of each for every attack.
 
     ``attacks`` are named "untargeted 8" or "targeted 2": the goal, and the utility in logits to be reached. An attack
-    reaches utility u when its utility lies in (u, 17/16 u]: (8, 8.5] for the paper's 8.
+    reaches utility u when its utility lies in (u, 17/16 u]: (8, 8.5] for the paper's 8. ``errors`` are the wanted
+    sampling errors of an image, one an order; without them there are ``replicates`` at every order.
     """
 
     dataset: str = "photos"
@@ -34,9 +35,11 @@ class OrderCurves:
     step_size: float = 2 / 255
     steps: int = 100
     sampling: str = "neighbours"
+    design: str = "signed_groups"
+    group: int = designs.GROUPS["signed_groups"]
     images: int = 100
-    pairs: int = 50
-    contexts: int = 1
+    replicates: int = 64
+    errors: tuple[float, ...] | None = None
     fractions: tuple[float, ...] = FRACTIONS
     grid: int = 16
     baseline: str = "mean"
@@ -46,10 +49,12 @@ class OrderCurves:
     def command(self) -> str:
         """The command line that makes this measurement."""
         attacks = " ".join(f"--attack '{attack}'" for attack in self.attacks)
+        errors = f"--errors {','.join(map(str, self.errors))} " if self.errors else ""
         return (
             f"python -m lib interactions --dataset {self.dataset} --model {self.model} {attacks} "
             f"--epsilon {self.epsilon} --step-size {self.step_size} --steps {self.steps} "
-            f"--sampling {self.sampling} --images {self.images} --pairs {self.pairs} --contexts {self.contexts} "
+            f"--sampling {self.sampling} --design {self.design} --group {self.group} --images {self.images} "
+            f"--replicates {self.replicates} {errors}"
             f"--orders {','.join(map(str, self.fractions))} --grid {self.grid} --baseline {self.baseline} "
             f"--value {self.value} --seed {self.seed}"
         )
@@ -126,33 +131,32 @@ def measure(
     *,
     baseline: Tensor,
     orders: list[int],
-    pairs: int,
-    contexts: int,
     rows: list[int],
-    seed: int = 0,
-    sampling_of_pairs: str = "neighbours",
+    replicates: int = 64,
+    errors: tuple[float, ...] | None = None,
+    sampling: str = "neighbours",
+    design: str | None = None,
+    group: int | None = None,
     grid: int = 16,
     value: str = "log_probability",
-    batch_size: int = 256,
-) -> interactions.Estimate:
-    """Interactions of images (V, I, C, H, W), V variants of I images on common pairs and contexts.
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> estimators.OrderMeans:
+    """I^(m) of images (V, I, C, H, W), V variants of I images on common coalitions, in units of v.
 
     ``rows`` (I,) names the images: with the seed it decides the draws of each, whatever else is measured with it.
+    ``design`` and ``group`` None are those that need the fewest passes for the sampling.
     """
     if value not in game.VALUES:
         raise ValueError(f"unknown value {value!r}: choose one of {', '.join(game.VALUES)}")
     of = players.grid(*images.shape[-2:], side=grid)
+    name = designs.DEFAULTS.get(sampling, "four_point") if design is None else design
+    drawing = designs.design(name, of, sampling=sampling, group=designs.GROUPS.get(name, 1) if group is None else group)
     played = game.MaskingGame(
         model, of, images, labels, baseline=baseline, value=game.VALUES[value], batch_size=batch_size
     )
-    drawn = torch.stack(
-        [
-            sampling.pairs(of, pairs, sampling=sampling_of_pairs, generator=sampling.generator(seed, row, 0))
-            for row in rows
-        ]
-    )
-    generators = [sampling.generator(seed, row, 1) for row in rows]
-    return interactions.four_point(played, n=of.n, pairs=drawn, orders=orders, contexts=contexts, generators=generators)
+    seeds = [(seed, row) for row in rows]
+    return estimators.order_means(played, drawing, orders=orders, replicates=replicates, errors=errors, seeds=seeds)
 
 
 def order_curves(
@@ -160,7 +164,7 @@ def order_curves(
     *,
     device: torch.device,
     root: str | Path | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     resume: bool = True,
 ) -> xr.Dataset:
     """Carry out the measurement: one row an image, in blocks that an interrupted run does not measure again."""
@@ -190,20 +194,22 @@ def order_curves(
             labels[chosen],
             baseline=reference,
             orders=orders,
-            pairs=asked.pairs,
-            contexts=asked.contexts,
             rows=rows[chosen.cpu()].tolist(),
-            seed=asked.seed,
-            sampling_of_pairs=asked.sampling,
+            replicates=asked.replicates,
+            errors=asked.errors,
+            sampling=asked.sampling,
+            design=asked.design,
+            group=asked.group,
             grid=asked.grid,
             value=asked.value,
+            seed=asked.seed,
             batch_size=batch_size,
         )
         return labelled(asked, rows[chosen.cpu()], labels[chosen], attacked, estimate)
 
     started = time.monotonic()
     blocks = []
-    chunks = torch.arange(asked.images, device=device).split(BLOCK)
+    chunks = torch.arange(asked.images, device=device).split(AT_ONCE)
     for number, chosen in enumerate(track(chunks, description=f"{asked.model} {asked.sampling}")):
         path = folder / f"{number:04d}.nc"
         if not (resume and path.exists()):
@@ -219,26 +225,26 @@ def order_curves(
 
 
 def labelled(
-    asked: OrderCurves, rows: Tensor, labels: Tensor, attacked: list[Attack], estimate: interactions.Estimate
+    asked: OrderCurves, rows: Tensor, labels: Tensor, attacked: list[Attack], estimate: estimators.OrderMeans
 ) -> xr.Dataset:
     """The estimate and the attacks of some images as a dataset over (variant, image, order) with units."""
-    mean = estimate.mean()
-    difference = estimate.interaction[:1] - estimate.interaction[1:]
+    change = estimate.change()
     adversarial = ("attack", "image")
     return xr.Dataset(
         {
-            "interaction": (("variant", "image", "order"), mean, {"units": "of v", "what": "I^(m), mean over pairs"}),
+            "interaction": (
+                ("variant", "image", "order"),
+                estimate.mean(),
+                {"units": "of v", "what": "I^(m), mean over pairs"},
+            ),
             "sampling_error": (("variant", "image", "order"), estimate.standard_error(), {"units": "of v"}),
             "difference": (
                 ("attack", "image", "order"),
-                mean[:1] - mean[1:],
-                {"units": "of v", "what": "ΔI^(m), normal − adversarial, common pairs and contexts"},
+                change.mean(),
+                {"units": "of v", "what": "ΔI^(m), normal − adversarial, common coalitions"},
             ),
-            "difference_error": (
-                ("attack", "image", "order"),
-                interactions.standard_error(difference),
-                {"units": "of v"},
-            ),
+            "difference_error": (("attack", "image", "order"), change.standard_error(), {"units": "of v"}),
+            "replicates": (("image", "order"), estimate.replicates[0].isfinite().sum(-2)),
             "utility": (adversarial, torch.stack([each.utility for each in attacked]).cpu(), {"units": "logits"}),
             "reached": (adversarial, torch.stack([each.reached for each in attacked]).cpu()),
             "steps": (adversarial, torch.stack([each.steps for each in attacked]).cpu()),
@@ -257,9 +263,9 @@ def labelled(
             "dataset": asked.dataset,
             "model": asked.model,
             "sampling": asked.sampling,
-            "players": estimate.n,
-            "pairs": asked.pairs,
-            "contexts": asked.contexts,
+            "design": asked.design,
+            "group": asked.group,
+            "players": asked.grid**2,
             "epsilon": asked.epsilon,
         },
     )

@@ -40,13 +40,18 @@ def mean_baseline(images: Tensor) -> Tensor:
     return images.mean(0)
 
 
+BATCH = {"cpu": 64, "cuda": 2048}
+"""Masked images a forward pass: on a CPU as many as stay in its cache, on a GPU enough to keep it busy."""
+
+
 class MaskingGame:
     """The games of I images: a player outside the coalition has its pixels replaced by those of the baseline.
 
     ``images`` is (I, C, H, W), or (V, I, C, H, W) for V variants (normal, adversarial) of the same images that are to
     be played with the same coalitions. ``labels`` (I,) chooses the class of v. ``baseline`` is (C, H, W).
-    ``passes`` counts the forward passes, a masked image each. ``precision`` other than float32 is autocast: faster,
-    with rounding errors in v that have to be measured before they are accepted.
+    ``passes`` counts the forward passes, a masked image each. ``precision`` other than float32 is autocast, with
+    rounding errors in v that have to be measured before they are accepted. ``batch_size`` masked images go through the
+    model at once, by default as ``BATCH`` has it for the device; it is halved for good where memory runs out.
     Raises ValueError for images outside [0, 1], labels outside the classes, or shapes that do not fit.
     """
 
@@ -60,7 +65,7 @@ class MaskingGame:
         baseline: Tensor,
         value: Value = log_probability,
         precision: torch.dtype = torch.float32,
-        batch_size: int = 256,
+        batch_size: int | None = None,
     ) -> None:
         if images.ndim not in (4, 5):
             raise ValueError(f"images must be (I, C, H, W) or (V, I, C, H, W); got {tuple(images.shape)}")
@@ -71,6 +76,7 @@ class MaskingGame:
                 f"the players partition an image of {tuple(players.partition.shape)} pixels, "
                 f"the images have {tuple(images.shape[-2:])}"
             )
+        batch_size = BATCH[images.device.type] if batch_size is None else batch_size
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
         with torch.no_grad():
@@ -103,14 +109,23 @@ class MaskingGame:
     def _play(self, images: Tensor, coalitions: Tensor) -> Tensor:
         count, each, _ = coalitions.shape
         flat = coalitions.flatten(0, 1)
-        owner = torch.arange(count, device=images.device).repeat_interleave(each)
-        values = []
-        for rows in torch.arange(count * each, device=images.device).split(self.batch_size):
-            kept = self.players.expand(flat[rows].to(images.device))
-            masked = torch.where(kept, images[owner[rows]], self.baseline)
-            masked = masked.contiguous(memory_format=torch.channels_last)
-            with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
-                logits = self.model(masked)
-            values.append(self.value(logits.to(images.dtype), self.labels[owner[rows]]))
+        channels_last, baseline = images.movedim(1, 3).contiguous(), self.baseline.movedim(0, 2).contiguous()
+        values = images.new_empty(count * each)
+        start = 0
+        while start < count * each:
+            rows = torch.arange(start, min(start + self.batch_size, count * each), device=images.device)
+            owner = rows // each
+            kept = self.players.expand(flat[rows.to(flat.device)].to(images.device)).movedim(1, 3)
+            masked = torch.where(kept, channels_last[owner], baseline).movedim(3, 1)
+            try:
+                with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
+                    logits = self.model(masked)
+            except torch.OutOfMemoryError:
+                if self.batch_size == 1:
+                    raise
+                self.batch_size = len(rows) // 2
+                continue
+            values[rows] = self.value(logits.to(images.dtype), self.labels[owner])
             self.passes += len(rows)
-        return torch.cat(values).view(count, each)
+            start += len(rows)
+        return values.view(count, each)

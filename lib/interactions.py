@@ -1,14 +1,9 @@
-"""Multi-order interactions: exact by enumeration, and estimated by the paper's four-point sampling (§3, Eq. 2–5)."""
+"""Multi-order interactions: their definitions, and their exact values by enumeration (§3, Eq. 2–5)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from math import comb
 
 import torch
 from torch import Tensor
-
-from lib.game import Game
-from lib.sampling import check_orders, context_ranks
 
 MOST_PLAYERS = 16
 """Enumeration visits 2^n coalitions; beyond this many players it is refused."""
@@ -35,7 +30,7 @@ def shapley_interaction_index(interaction: Tensor) -> Tensor:
 def all_coalitions(n: int) -> Tensor:
     """Every coalition of n players, bool (2^n, n), in the order of the table of values."""
     if not 2 <= n <= MOST_PLAYERS:
-        raise ValueError(f"enumeration takes 2 to {MOST_PLAYERS} players; got {n}: use four_point for more")
+        raise ValueError(f"enumeration takes 2 to {MOST_PLAYERS} players; got {n}: sample more, with lib.estimators")
     return (torch.arange(2**n)[:, None] >> torch.arange(n)) % 2 == 1
 
 
@@ -104,87 +99,6 @@ def _mean_by_size(terms: Tensor, size: Tensor, largest: int) -> Tensor:
     """Means (..., largest + 1) of the terms (..., B) over the coalitions of each size."""
     sums = terms.new_zeros(*terms.shape[:-1], largest + 1).index_add_(-1, size, terms)
     return sums / torch.tensor([comb(largest, m) for m in range(largest + 1)], dtype=terms.dtype)
-
-
-# Estimated, by sampling pairs and contexts.
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Sampled interactions of I images, P pairs and M orders, and what they cost.
-
-    ``interaction`` (..., I, P, M) is the mean of Δv over the contexts, ``strength`` the mean of |Δv|, in units of v;
-    ``pairs`` is (I, P, 2); ``passes`` counts evaluations of v, over all variants.
-    """
-
-    n: int
-    orders: list[int]
-    contexts: int
-    pairs: Tensor
-    interaction: Tensor
-    strength: Tensor
-    passes: int
-
-    def mean(self) -> Tensor:
-        """I^(m) of each image (..., I, M): the mean over its pairs."""
-        return self.interaction.mean(-2)
-
-    def standard_error(self) -> Tensor:
-        """Sampling error of ``mean`` (..., I, M), of pairs and contexts together."""
-        return standard_error(self.interaction)
-
-    def disentanglement(self) -> Tensor:
-        """D^(m) of each image (..., I, M), plug-in: the mean over pairs of |mean Δv| / mean |Δv| (Eq. 4).
-
-        Biased upward: with K contexts pure noise gives about 1/√K instead of 0. Pairs that never interact are left out.
-        """
-        return (self.interaction.abs() / self.strength).nanmean(-2)
-
-
-def standard_error(interaction: Tensor) -> Tensor:
-    """Standard error (..., M) of the mean over the pairs of (..., P, M), from the spread between pairs."""
-    return interaction.std(-2) / interaction.shape[-2] ** 0.5
-
-
-def four_point(
-    game: Game,
-    *,
-    n: int,
-    pairs: Tensor,
-    orders: list[int],
-    contexts: int,
-    generators: Sequence[torch.Generator],
-) -> Estimate:
-    """Estimate I_ij^(m) by the mean of Δv over random contexts, four evaluations of v each (Eq. 2, as the paper).
-
-    ``pairs`` is (I, P, 2), with one generator an image; the contexts are common to all variants that the game plays,
-    and nested over the orders. Costs exactly 4 · P · contexts · len(orders) passes an image and variant.
-    Raises ValueError for an order outside 0..n−2, or fewer than one context.
-    """
-    check_orders(orders, n)
-    if contexts < 1:
-        raise ValueError(f"contexts must be at least 1; got {contexts}")
-    if pairs.ndim != 3 or not ((pairs >= 0) & (pairs < n)).all() or (pairs[..., 0] == pairs[..., 1]).any():
-        raise ValueError(f"pairs must be (images, P, 2), each pair two different players in 0..{n - 1}")
-    if len(generators) != len(pairs):
-        raise ValueError(f"one generator an image is needed; got {len(generators)} for {len(pairs)} images")
-    ranks = torch.stack([context_ranks(p, contexts, n, generator=g) for p, g in zip(pairs, generators, strict=True)])
-    interaction, strength = [], []
-    passes = 0
-    for order in orders:
-        delta = contextual_delta_v(game, pairs, ranks < order)
-        passes += 4 * delta.numel()
-        interaction.append(delta.mean(-1).cpu())
-        strength.append(delta.abs().mean(-1).cpu())
-    return Estimate(n, list(orders), contexts, pairs, torch.stack(interaction, -1), torch.stack(strength, -1), passes)
-
-
-def contextual_delta_v(game: Game, pairs: Tensor, context: Tensor) -> Tensor:
-    """Δv(i,j,S) (..., I, P, K) of the pairs (I, P, 2) in the contexts S bool (I, P, K, n), by four passes each."""
-    i, j = (torch.zeros_like(context[:, :, :1]).scatter_(3, pairs[:, :, None, [k]], True) for k in (0, 1))
-    corners = torch.stack([context | i | j, context | i, context | j, context], 1)
-    values = game(corners.flatten(1, 3))
-    return delta_v(*values.unflatten(-1, corners.shape[1:4]).unbind(-3))
 
 
 def strong_contexts(delta: Tensor, context: Tensor, *, share: float = 0.1) -> Tensor:

@@ -1,5 +1,7 @@
 """Random draws: pairs of players and contexts, each image from its own generator, so that nothing else matters."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,8 +13,8 @@ SAMPLINGS = ("neighbours", "uniform")
 
 
 def generator(seed: int, *keys: int) -> torch.Generator:
-    """An independent generator for each (seed, key, …), such as (seed, image, 1); zeros at the end do not count."""
-    state = np.random.SeedSequence([seed, *keys]).generate_state(1, np.uint64)[0]
+    """An independent generator for each (seed, key, …), such as (seed, image, 1)."""
+    state = np.random.SeedSequence(seed, spawn_key=keys).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> 1))
 
 
@@ -50,7 +52,7 @@ def orders(n: int, fractions: list[float]) -> list[int]:
     return [int((n - 2) * fraction) for fraction in fractions]
 
 
-def check_orders(orders: list[int], n: int) -> None:
+def check_orders(orders: Sequence[int], n: int) -> None:
     """Raise ValueError unless every order is an integer in 0..n−2."""
     for order in orders:
         if int(order) != order or not 0 <= order <= n - 2:

@@ -107,7 +107,7 @@ def train(
     options = {"classes": len(data.classes), "mean": mean, "deviation": deviation, "width": about.width}
     model = models.build(about.architecture, **options).to(device)
     if about.initial is not None:
-        model.load_state_dict(models.load(data.name, about.initial).state_dict())
+        model.load_state_dict(models.restore(data.name, about.initial).state_dict())
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(about.average), use_buffers=True)
     optimizer = torch.optim.SGD(

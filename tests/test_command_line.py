@@ -26,7 +26,7 @@ def test_datasets_lists_datasets_and_checkpoints():
 
 def test_interactions_measures_photos_and_writes_the_result(tmp_path):
     out = tmp_path / "result.nc"
-    few = ["--images", "2", "--pairs", "2", "--steps", "2", "--orders", "0.5,0.95"]
+    few = ["--images", "2", "--replicates", "2", "--steps", "2", "--orders", "0.5,0.95"]
     run = subprocess.run(
         [sys.executable, "-m", "lib", "interactions", *few, "--out", str(out)],
         cwd=ROOT,
@@ -34,7 +34,7 @@ def test_interactions_measures_photos_and_writes_the_result(tmp_path):
         text=True,
     )
     assert run.returncode == 0, run.stderr
-    assert out.exists() and "64 forward passes" in run.stdout  # 4 corners, 2 pairs, 2 orders, 2 variants, 2 images
+    assert out.exists() and "64 forward passes" in run.stdout  # 4 corners, 2 replicates, 2 orders, 2 variants, 2 images
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_interactions_measures_photos_and_writes_the_result(tmp_path):
         (["attack", "--dataset", "mnist"], "unknown model 'resnet18-standard' for the dataset 'mnist'"),
         (["attack", "--model", "vgg"], "unknown model 'vgg'"),
         (["attack", "--epsilon", "-1"], "epsilon must be at least 0"),
-        (["interactions", "--orders", "a,b"], "orders are fractions with commas"),
+        (["interactions", "--orders", "a,b"], "orders are numbers with commas"),
         (["train", "--dataset", "mnist"], "no recipe for 'standard' training on 'mnist'"),
         (["attack", "--device", "tpu"], "unknown device 'tpu'"),
         (["book", "--stored", "--keep"], "--stored executes nothing"),

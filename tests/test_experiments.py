@@ -15,8 +15,8 @@ ASKED = experiments.OrderCurves(
     model="resnet18-standard",
     attacks=("untargeted 0.5", "targeted 0.5"),
     images=12,
-    pairs=3,
-    contexts=2,
+    design="four_point",
+    replicates=6,
     fractions=(0.0, 0.5, 1.0),
     grid=4,
     steps=5,
@@ -43,7 +43,7 @@ def test_result_is_labelled_and_costs_what_it_says(tiny):
     found = experiments.order_curves(ASKED, device=CPU)
     assert dict(found.sizes) == {"variant": 3, "attack": 2, "image": 12, "order": 3}
     assert found.order.values.tolist() == [0, 7, 14]
-    assert found.attrs["passes"] == 4 * 3 * 2 * 3 * 3 * 12  # corners, pairs, contexts, orders, variants, images
+    assert found.attrs["passes"] == 4 * 6 * 3 * 3 * 12  # corners, replicates, orders, variants, images
     for attack in ASKED.attacks:
         change = found.interaction.sel(variant="normal") - found.interaction.sel(variant=attack)
         assert np.allclose(found.difference.sel(attack=attack), change, atol=1e-6)
@@ -92,11 +92,14 @@ def test_images_are_chosen_by_the_seed_among_the_correct_ones(tiny):
         ({"epsilon": -0.1}, "epsilon must be at least 0"),
         ({"fractions": (0.5, 1.2)}, r"fraction of n−2 in \[0, 1\]; got 1.2"),
         ({"grid": 5}, "a grid of 5×5 players does not divide an image of 16×16 pixels"),
-        ({"pairs": 500}, "500 neighbours pairs were asked for; 16 players have 42"),
+        ({"replicates": 1}, "at least 2 replicates are needed for an error; got 1"),
+        ({"errors": (0.1,)}, r"errors must be positive, one for each of 3 orders; got \[0.1\]"),
+        ({"design": "curvature"}, "the design 'curvature' is not for neighbours pairs"),
+        ({"design": "signed_groups"}, r"signed groups of 16 players reach orders in 1\.\.13; got 0"),
+        ({"design": "star"}, "unknown design 'star': choose one of four_point, signed_groups, curvature"),
         ({"sampling": "stars"}, "unknown pair sampling 'stars'"),
         ({"baseline": "noise"}, "unknown baseline 'noise'"),
         ({"value": "loss"}, "unknown value 'loss'"),
-        ({"contexts": 0}, "contexts must be at least 1; got 0"),
     ],
 )
 def test_wrong_input_gives_one_clear_error_and_writes_nothing(tiny, changes, message):

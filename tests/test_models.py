@@ -95,7 +95,7 @@ def test_unknown_architecture(empty_folder):
 def test_round_trip(checkpoints):
     _, model = checkpoints
     state = torch.get_rng_state()
-    loaded = models.load("toy", "resnet18-standard")
+    loaded = models.restore("toy", "resnet18-standard")
     assert set(loaded.state_dict()) == set(model.state_dict())
     for key, value in loaded.state_dict().items():
         assert torch.equal(value, model.state_dict()[key]), key
@@ -105,6 +105,43 @@ def test_round_trip(checkpoints):
     assert torch.equal(loaded(images), models.freeze(model)(images))
     assert models.card("toy", "resnet18-standard")["options"] == OPTIONS
     assert len(state) == len(torch.get_rng_state())
+
+
+def test_loaded_model_is_the_stored_one_with_its_normalisation_folded(checkpoints):
+    """On random statistics, so that a forgotten mean, variance, weight or bias would show."""
+    loaded, stored = models.load("toy", "resnet18-standard"), models.restore("toy", "resnet18-standard")
+    images = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in loaded.modules())
+    assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
+    torch.testing.assert_close(loaded(images), stored(images), rtol=1e-5, atol=1e-5)
+
+
+def test_fold_leaves_the_model_alone_and_what_it_cannot_fold(network):
+    shared = nn.Conv2d(2, 2, 1)
+
+    class Twice(nn.Module):
+        """A convolution whose output is used both with and without normalisation, and one that none follows."""
+
+        def __init__(self):
+            super().__init__()
+            self.shared, self.norm, self.free = shared, nn.BatchNorm2d(2), nn.BatchNorm2d(2)
+
+        def forward(self, x):
+            out = self.shared(x)
+            return self.norm(out) + out + self.free(x.relu())
+
+    model = Twice().double()
+    with torch.no_grad():
+        for norm in (model.norm, model.free):
+            norm.running_mean.uniform_()
+            norm.running_var.uniform_(0.5, 2)
+    model = models.freeze(model)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    folded = models.fold(model)
+    x = torch.rand(3, 2, 4, 4, dtype=torch.float64)
+    torch.testing.assert_close(folded(x), model(x))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert sum(isinstance(layer, nn.BatchNorm2d) for layer in folded.modules()) == 2
 
 
 def test_available(checkpoints, monkeypatch, tmp_path):

@@ -196,7 +196,7 @@ def test_training_can_start_from_a_checkpoint():
     training.save(run(data, STANDARD, resume=False), data, toy(10, seed=1), STANDARD, seconds=0, device=CPU)
     about = replace(ADVERSARIAL, initial="resnet18-standard", epochs=1, learning_rate=1e-9)
     darker = replace(data, images=data.images // 2)
-    model, initial = run(darker, about, resume=False), models.load("toy", "resnet18-standard")
+    model, initial = run(darker, about, resume=False), models.restore("toy", "resnet18-standard")
     for (name, trained), before in zip(model.named_parameters(), initial.parameters(), strict=True):
         torch.testing.assert_close(trained, before, rtol=0, atol=1e-6, msg=name)
     assert torch.equal(model[0].mean, initial[0].mean) and torch.equal(model[0].deviation, initial[0].deviation)
@@ -282,7 +282,7 @@ def test_a_saved_checkpoint_loads(saved):
     model, test, path = saved
     assert path == models.CHECKPOINTS / "toy" / "resnet18-adversarial.json"
     assert models.available() == ["toy/resnet18-adversarial"]
-    loaded = models.load("toy", "resnet18-adversarial")
+    loaded = models.restore("toy", "resnet18-adversarial")
     assert same_weights(loaded, model), "the model that was measured is the model that is stored"
     images, labels = test.shuffled(ADVERSARIAL.seed).batch(slice(None))
     card = json.loads(path.read_text())
@@ -318,7 +318,7 @@ def test_saved_weights_are_the_trained_ones_in_half_precision():
     model = run(data, STANDARD, resume=False)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     training.save(model, data, toy(10, seed=1), STANDARD, seconds=0, device=CPU)
-    after = models.load("toy", "resnet18-standard").state_dict()
+    after = models.restore("toy", "resnet18-standard").state_dict()
     assert before.keys() == after.keys()
     for key, value in before.items():
         torch.testing.assert_close(after[key], value, rtol=1e-3, atol=1e-6)
@@ -329,4 +329,4 @@ def test_train_and_save():
     path = training.train_and_save(data, toy(10, seed=1), replace(STANDARD, epochs=1), device=CPU)
     card = models.card("toy", "resnet18-standard")
     assert path.exists() and card["recipe"]["epochs"] == 1 and card["training"] == "standard"
-    assert models.load("toy", "resnet18-standard")(torch.rand(1, 1, 8, 8)).shape == (1, 2)
+    assert models.restore("toy", "resnet18-standard")(torch.rand(1, 1, 8, 8)).shape == (1, 2)

@@ -1,0 +1,201 @@
+"""Designs: which coalitions are played to estimate I^(m) of an image, the mean over its pairs (§3, Eq. 2).
+
+Every design is a contrast of four coalitions, v(S∪A∪B) − v(S∪A) − v(S∪B) + v(S), times a scale. It differs from the
+others in how many pairs one contrast measures at once:
+
+- ``four_point``: A = {i}, B = {j}, one pair. The paper's.
+- ``signed_groups``: ``group`` disjoint pairs (i, j) of neighbours; i goes with A and j with B or, by the toss of a coin
+  for each pair, i and j are kept just where A and B are not. The sign of a pair's own Δv does not change, that of every
+  Δv between two pairs is that of two coins: it averages to zero.
+- ``curvature``: A and B are groups of ``group`` random players, and all group² pairs between them count.
+
+What a design estimates without bias is Σ_m w_m I^(m), with the weights w of ``order_weights``: one order for
+``four_point``, a narrow band around it for the others. (``signed_groups`` of more than two pairs: see its bias there.)
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+from lib.players import Players
+from lib.sampling import SAMPLINGS, check_orders
+
+Design = Callable[[int, int, torch.Generator], tuple[Tensor, Tensor]]
+"""From an order, a count and a generator to corners bool (count, 4, n), S∪A∪B first, S last, and scales (count,)."""
+
+DEFAULTS = {"neighbours": "signed_groups", "uniform": "curvature"}
+"""The design that needs the fewest forward passes for the mean over pairs of each sampling."""
+GROUPS = {"four_point": 1, "signed_groups": 12, "curvature": 7}
+"""Pairs that ``signed_groups`` plays at once; players in a group of ``curvature``, for 256: 13 orders, 5% of them."""
+
+
+def design(name: str, players: Players, *, sampling: str, group: int) -> Design:
+    """The design called ``name`` for pairs drawn by ``sampling``; raises ValueError where the two do not fit."""
+    if sampling not in SAMPLINGS:
+        raise ValueError(f"unknown pair sampling {sampling!r}: choose one of {', '.join(SAMPLINGS)}")
+    if name == "four_point":
+        return four_point(players, sampling=sampling)
+    if name not in GROUPS:
+        raise ValueError(f"unknown design {name!r}: choose one of {', '.join(GROUPS)}")
+    if name != DEFAULTS[sampling]:
+        raise ValueError(f"the design {name!r} is not for {sampling} pairs: use {DEFAULTS[sampling]!r} or 'four_point'")
+    return curvature(players.n, group=group) if name == "curvature" else signed_groups(players, group=group)
+
+
+def order_weights(name: str, n: int, order: int, *, group: int = 1) -> Tensor:
+    """Weights w_m (n−1,), m = 0..n−2, of the orders that a design measures when asked for ``order``; they sum to 1.
+
+    ``signed_groups`` has binomial weights: each other player is in the context with the chance order/(n−2). They are
+    those of the multilinear extension of the game (Owen, 1972). ``curvature`` has triangular weights over 2·group − 1
+    orders.
+    """
+    check_orders([order], n)
+    m = np.arange(n - 1)
+    if name == "four_point":
+        weights = (m == order).astype(float)
+    elif name == "signed_groups":
+        weights = stats.binom.pmf(m, n - 2, order / (n - 2))
+    elif name == "curvature":
+        weights = np.clip(group - np.abs(m - order), 0, None) / group**2
+    else:
+        raise ValueError(f"unknown design {name!r}: choose one of {', '.join(GROUPS)}")
+    return torch.from_numpy(weights)
+
+
+def four_point(players: Players, *, sampling: str) -> Design:
+    """One pair a contrast, drawn evenly, in a context of exactly m of the other players: Δv(i,j,S) of Eq. 2."""
+    n = players.n
+    pairs = players.neighbours if sampling == "neighbours" else torch.combinations(torch.arange(n))
+
+    def draw(order: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        check_orders([order], n)
+        i, j = pairs[torch.randint(len(pairs), (count,), generator=generator)].T
+        row = torch.arange(count)
+        keys = torch.rand(count, n, generator=generator)
+        keys[row, i] = keys[row, j] = 2.0
+        corners = (_rank(keys) < order)[:, None].repeat(1, 4, 1)
+        corners[row, :2, i] = True
+        corners[row, 0, j] = corners[row, 2, j] = True
+        return corners, torch.ones(count)
+
+    return draw
+
+
+def signed_groups(players: Players, *, group: int) -> Design:
+    """Up to ``group`` neighbour pairs a contrast, mutually disjoint, each with its own coin.
+
+    Let p = m/(n−2). Each player is kept with the chance p, independently. Of one class of disjoint pairs, each pair may
+    take part with the chance 4c, c = min(p, 1−p)², and is then in each of its four states alike; at most ``group`` of
+    these do take part, going through all four states. The other pairs are drawn so that, all in all, a pair is in each
+    state as often as two independent players would be: (state's chance − c) / (1 − 4c). So around every pair that takes
+    part there are, over the four coalitions, exactly independent players of chance p.
+
+    The coins kill what is between two pairs. What is between three pairs at once, all six players, they do not: its
+    bias grows with the number of threes, (group − 1)(group − 2)/6 a pair. With ``group`` 2 there is none, for any game.
+    """
+    if group < 1:
+        raise ValueError(f"a group must be at least 1 pair; got {group}")
+    n = players.n
+    classes = matchings(players.neighbours)
+    lengths = torch.tensor([len(pairs) for pairs in classes])
+    padded = torch.full((len(classes), int(lengths.max()), 2), n)  # a player n that is thrown away at the end
+    for number, pairs in enumerate(classes):
+        padded[number, : len(pairs)] = pairs
+
+    def draw(order: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        if not 1 <= order <= n - 3:
+            raise ValueError(
+                f"signed groups of {n} players reach orders in 1..{n - 3}; got {order}: use four_point there"
+            )
+        p = order / (n - 2)
+        c = min(p, 1 - p) ** 2
+        chosen = torch.multinomial(lengths.double(), count, replacement=True, generator=generator)
+        able, mean_playing = _able(lengths, 4 * c, group=group)
+        rank = torch.rand(count, padded.shape[1], generator=generator)
+        rank[torch.arange(padded.shape[1]) >= lengths[chosen, None]] = 2.0
+        rank = _rank(rank)
+        number = able(torch.rand(count, generator=generator, dtype=torch.float64), chosen)[:, None]
+        playing = rank < number.clamp(max=group)
+        uniform = torch.rand(playing.shape, generator=generator)
+        state = torch.where(rank < number, (4 * uniform).long(), _idle_state(uniform, p, c))
+        coin = torch.rand(playing.shape, generator=generator) < 0.5
+        corners = torch.rand(count, n + 1, generator=generator).lt(p)[:, None].repeat(1, 4, 1)
+        i, j = padded[chosen].unbind(-1)
+        for corner, (with_a, with_b) in enumerate(((True, True), (True, False), (False, True), (False, False))):
+            corners[:, corner].scatter_(1, i, torch.where(playing, coin ^ with_a, state >= 2))
+            corners[:, corner].scatter_(1, j, torch.where(playing, coin ^ with_b, state % 2 == 1))
+        return corners[..., :n], 1 / mean_playing[chosen].float()
+
+    return draw
+
+
+def curvature(n: int, *, group: int) -> Design:
+    """All group² pairs between two groups of random players at once, over the orders m − group + 1 .. m + group − 1.
+
+    For uniformly random pairs I^(m) = V_{m+2} − 2 V_{m+1} + V_m, with V_k the mean output over coalitions of k players;
+    two groups of ``group`` players take the same second difference at the stride ``group``.
+    """
+    if group < 1:
+        raise ValueError(f"a group must be at least 1 player; got {group}")
+
+    def draw(order: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        start = order - group + 1
+        if not (start >= 0 and start + 2 * group <= n):
+            raise ValueError(
+                f"a curvature with two groups of {group} of {n} players reaches the orders "
+                f"{group - 1}..{n - group - 1}; got {order}: choose a smaller group"
+            )
+        rank = _rank(torch.rand(count, n, generator=generator))
+        context, first = rank < start, rank < start + group
+        second = context | ((rank >= start + group) & (rank < start + 2 * group))
+        return torch.stack([first | second, first, second, context], 1), torch.full((count,), 1 / group**2)
+
+    return draw
+
+
+def matchings(pairs: Tensor) -> list[Tensor]:
+    """The pairs (P, 2) in classes of mutually disjoint ones: each goes to the first class where it meets no other."""
+    classes: list[list[int]] = []
+    taken: list[set[int]] = []
+    for number, pair in enumerate(map(set, pairs.tolist())):
+        free = next((k for k, players in enumerate(taken) if not players & pair), len(taken))
+        if free == len(taken):
+            classes.append([])
+            taken.append(set())
+        classes[free].append(number)
+        taken[free] |= pair
+    return [pairs[numbers] for numbers in classes]
+
+
+def _rank(keys: Tensor) -> Tensor:
+    return keys.argsort(dim=1, stable=True).argsort(dim=1, stable=True)
+
+
+def _able(lengths: Tensor, chance: float, *, group: int) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor]:
+    """How many of the ``lengths`` (C,) pairs of each class are able to take part, given that one is.
+
+    A function from uniform numbers (count,) and classes (count,) to such numbers (count,), and the mean number (C,) of
+    those that do take part, ``group`` at most.
+    """
+    number = torch.arange(1, int(lengths.max()) + 1)
+    chances = torch.from_numpy(stats.binom.pmf(number.numpy(), lengths[:, None].numpy(), chance))
+    chances /= chances.sum(1, keepdim=True)
+    cumulative = chances.cumsum(1)
+
+    def able(uniform: Tensor, classes: Tensor) -> Tensor:
+        found = torch.searchsorted(cumulative[classes], uniform[:, None], right=True).squeeze(1) + 1
+        return torch.minimum(found, lengths[classes])
+
+    return able, chances @ number.clamp(max=group).double()
+
+
+def _idle_state(uniform: Tensor, p: float, c: float) -> Tensor:
+    """States 0..3 (neither, j, i, both) of pairs that are not able to take part, from uniform numbers."""
+    if 4 * c == 1:
+        return torch.zeros_like(uniform, dtype=torch.long)  # there are none
+    q = 1 - p
+    bounds = torch.tensor([q * q - c, q - 2 * c, q + p * q - 3 * c]) / (1 - 4 * c)
+    return torch.bucketize(uniform, bounds, right=True)

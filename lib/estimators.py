@@ -1,0 +1,245 @@
+"""Estimators: interactions of an image from sampled coalitions, with their errors and their cost (§3, Eq. 2 and 4).
+
+``order_means`` gives I^(m), the mean over the pairs of an image, by any of the ``designs``. The others keep the pairs
+apart: ``four_point`` as the paper does, ``shared_contexts`` for a third of its forward passes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from lib.designs import Design
+from lib.game import Game
+from lib.interactions import delta_v
+from lib.sampling import check_orders, context_ranks, generator
+
+PILOT = 16
+"""Replicates, used for nothing else, from whose spread the number of replicates for a wanted error is found."""
+
+
+@dataclass(frozen=True)
+class OrderMeans:
+    """Independent replicates of I^(m), an image and order each, in units of v.
+
+    ``replicates`` (..., I, R, M) is filled up with NaN where an order has fewer than R; ``passes`` counts evaluations
+    of v over all variants, those of the pilot included.
+    """
+
+    orders: list[int]
+    replicates: Tensor
+    passes: int
+
+    def mean(self) -> Tensor:
+        """I^(m) of each image (..., I, M)."""
+        return self.replicates.nanmean(-2)
+
+    def standard_error(self) -> Tensor:
+        """Sampling error of ``mean`` (..., I, M)."""
+        return standard_error(self.replicates)
+
+    def change(self) -> "OrderMeans":
+        """ΔI^(m), the first variant minus each other one, on common coalitions (§4.1)."""
+        return OrderMeans(self.orders, self.replicates[:1] - self.replicates[1:], self.passes)
+
+
+def standard_error(replicates: Tensor) -> Tensor:
+    """Standard error (..., M) of the mean over the replicates (..., R, M), NaN left out; NaN for fewer than two."""
+    count = replicates.isfinite().sum(-2)
+    spread = (replicates - replicates.nanmean(-2, keepdim=True)).square().nansum(-2) / (count - 1)
+    return (spread / count).sqrt().where(count > 1, torch.nan)
+
+
+def order_means(
+    game: Game,
+    design: Design,
+    *,
+    orders: Sequence[int],
+    replicates: int,
+    seeds: Sequence[tuple[int, ...]],
+    errors: Sequence[float] | None = None,
+) -> OrderMeans:
+    """I^(m) of every image, at each of the ``orders``, by a design's contrasts of four evaluations of v (Eq. 2).
+
+    ``seeds`` has one tuple an image, such as (seed, row): with the order it decides all draws, and the coalitions are
+    common to all variants that the game plays. With ``errors``, one an order, there are as many replicates as bring
+    the sampling error of every variant and of its difference from the first one, root mean square over the images,
+    down to the wanted error, at least ``PILOT`` and at most ``replicates``; what a separate pilot spends is counted.
+    Raises ValueError for fewer than two replicates, or errors that are not positive or not one an order.
+    """
+    if replicates < 2:
+        raise ValueError(f"at least 2 replicates are needed for an error; got {replicates}")
+    if errors is not None and (len(errors) != len(orders) or not all(error > 0 for error in errors)):
+        raise ValueError(f"errors must be positive, one for each of {len(orders)} orders; got {list(errors)}")
+    passes = 0
+
+    def draw(order: int, count: int, stage: int) -> Tensor:
+        nonlocal passes
+        drawn = [design(order, count, generator(*seed, order, stage)) for seed in seeds]
+        corners = torch.stack([coalitions for coalitions, _ in drawn])
+        values = game(corners.flatten(1, 2)).cpu()
+        passes += values.numel()
+        scale = torch.stack([scales for _, scales in drawn]).to(values)
+        return delta_v(*values.unflatten(-1, (count, 4)).unbind(-1)) * scale
+
+    columns = []
+    for number, order in enumerate(orders):
+        count = replicates
+        if errors is not None:
+            pilot = draw(order, PILOT, stage=0)
+            if pilot.ndim == 3:
+                pilot = torch.cat([pilot, pilot[:1] - pilot[1:]])
+            variance = pilot.var(-1).mean(-1).max().item()
+            count = min(max(ceil(variance / errors[number] ** 2), PILOT), replicates)
+        columns.append(draw(order, count, stage=1))
+    most = max(column.shape[-1] for column in columns)
+    filled = [torch.nn.functional.pad(column, (0, most - column.shape[-1]), value=torch.nan) for column in columns]
+    return OrderMeans(list(orders), torch.stack(filled, -1), passes)
+
+
+@dataclass(frozen=True)
+class PairEstimate:
+    """Sampled interactions of I images, P pairs and M orders, and what they cost.
+
+    ``interaction`` (..., I, P, M) is the mean of Δv over the contexts, ``strength`` the mean of |Δv|, in units of v.
+    ``agreement`` is the mean of Δv times the sign that the other contexts of the pair have together; NaN for a single
+    context. In expectation ``agreement`` <= |I_ij^(m)| <= |``interaction``|. ``pairs`` is (I, P, 2); ``passes`` counts
+    evaluations of v, over all variants.
+    """
+
+    orders: list[int]
+    contexts: int
+    pairs: Tensor
+    interaction: Tensor
+    strength: Tensor
+    agreement: Tensor
+    passes: int
+
+    def mean(self) -> Tensor:
+        """I^(m) of each image (..., I, M): the mean over its pairs."""
+        return self.interaction.mean(-2)
+
+    def standard_error(self) -> Tensor:
+        """Sampling error of ``mean`` (..., I, M) where each pair has contexts of its own, as in ``four_point``."""
+        return standard_error(self.interaction)
+
+    def disentanglement(self, *, estimate: str = "midpoint", ratio_of_means: bool = False) -> Tensor:
+        """D^(m) of each image (..., I, M): the mean over pairs of |E Δv| / E |Δv| (Eq. 4).
+
+        ``estimate`` says what stands for |E Δv|: "upper", |``interaction``|, as the paper has it, of which pure noise
+        leaves 0.8 standard errors; "lower", ``agreement``, of which it leaves nothing; or the "midpoint" of the two.
+        ``ratio_of_means`` divides the mean over pairs of the one by that of the other, as the authors' code does.
+        Pairs that never interact are left out. Raises ValueError for another estimate.
+        """
+        bounds = {"upper": [self.interaction.abs()], "lower": [self.agreement]}
+        bounds["midpoint"] = bounds["upper"] + bounds["lower"]
+        if estimate not in bounds:
+            raise ValueError(f"unknown estimate {estimate!r}: choose one of {', '.join(bounds)}")
+        size = torch.stack(bounds[estimate]).mean(0)
+        if ratio_of_means:
+            return size.mean(-2) / self.strength.mean(-2)
+        return (size / self.strength).nanmean(-2)
+
+
+def four_point(
+    game: Game,
+    *,
+    n: int,
+    pairs: Tensor,
+    orders: Sequence[int],
+    contexts: int,
+    generators: Sequence[torch.Generator],
+) -> PairEstimate:
+    """I_ij^(m) by the mean of Δv over random contexts, four evaluations of v each (Eq. 2, as the paper).
+
+    ``pairs`` is (I, P, 2), with one generator an image; the contexts are common to all variants that the game plays,
+    and nested over the orders. Costs exactly 4 · P · contexts · len(orders) passes an image and variant.
+    Raises ValueError for an order outside 0..n−2, or fewer than one context.
+    """
+    _check(pairs, n, orders, contexts, generators)
+    ranks = torch.stack([context_ranks(p, contexts, n, generator=g) for p, g in zip(pairs, generators, strict=True)])
+    deltas = [contextual_delta_v(game, pairs, ranks < order).cpu() for order in orders]
+    return _summary(deltas, orders, pairs, passes=4 * sum(delta.numel() for delta in deltas))
+
+
+def shared_contexts(
+    game: Game,
+    *,
+    n: int,
+    pairs: Tensor,
+    orders: Sequence[int],
+    contexts: int,
+    generators: Sequence[torch.Generator],
+) -> PairEstimate:
+    """I_ij^(m) of many pairs in common contexts, in which v of every single and every pair is evaluated once.
+
+    A context keeps each player with the chance m/(n−2), so the orders have the binomial weights of
+    ``designs.order_weights``; orders 0 and n−2 have one context, whose values are exact. Costs 1 + C + P passes a
+    context, image, variant and order, with C different players in the pairs (of the image that has most), instead of
+    4 · P. Errors of pairs in one context are related: for the mean over pairs, ``order_means`` needs fewer passes.
+    """
+    _check(pairs, n, orders, contexts, generators)
+    singles = [of.unique() for of in pairs]
+    most = max(map(len, singles))
+    single = torch.stack([torch.nn.functional.pad(of, (0, most - len(of)), value=int(of[0])) for of in singles])
+    place = (pairs[..., None] == single[:, None, None]).long().argmax(-1)  # (I, P, 2), where a player is in ``single``
+    image, one, two = torch.arange(len(pairs))[:, None], torch.arange(most), torch.arange(pairs.shape[1])
+    deltas, passes = [], 0
+    for order in orders:
+        count = contexts if 0 < order < n - 2 else 1
+        kept = torch.stack([torch.rand(count, n, generator=g) for g in generators]) < order / (n - 2)
+        if order == n - 2:
+            kept[:] = True
+        flipped = kept[:, :, None].repeat(1, 1, 1 + most + pairs.shape[1], 1)
+        flips = torch.zeros(len(pairs), 1 + most + pairs.shape[1], n, dtype=torch.bool)
+        flips[image, 1 + one, single] = True
+        flips[image, 1 + most + two, pairs[..., 0]] = True
+        flips[image, 1 + most + two, pairs[..., 1]] = True
+        flipped ^= flips[:, None]
+        values = game(flipped.flatten(1, 2)).cpu().unflatten(-1, flipped.shape[1:3])  # (..., I, contexts, 1 + C + P)
+        passes += values.numel()
+        base, alone, both = values[..., :1], values[..., 1 : 1 + most], values[..., 1 + most :]
+        i, j = (place[..., k][:, None].expand(*base.shape[:-1], -1) for k in (0, 1))
+        delta = delta_v(both, alone.gather(-1, i), alone.gather(-1, j), base).transpose(-1, -2)
+        held = kept.gather(2, pairs.flatten(1)[:, None].expand(-1, count, -1)).unflatten(-1, (-1, 2))
+        same = (held[..., 0] == held[..., 1]).transpose(1, 2)  # (I, P, contexts)
+        deltas.append(torch.where(same, delta, -delta))
+    return _summary(deltas, orders, pairs, passes=passes)
+
+
+def contextual_delta_v(game: Game, pairs: Tensor, context: Tensor) -> Tensor:
+    """Δv(i,j,S) (..., I, P, K) of the pairs (I, P, 2) in the contexts S bool (I, P, K, n), by four passes each."""
+    i, j = (torch.zeros_like(context[:, :, :1]).scatter_(3, pairs[:, :, None, [k]], True) for k in (0, 1))
+    corners = torch.stack([context | i | j, context | i, context | j, context], 1)
+    values = game(corners.flatten(1, 3))
+    return delta_v(*values.unflatten(-1, corners.shape[1:4]).unbind(-3))
+
+
+def _summary(deltas: Sequence[Tensor], orders: Sequence[int], pairs: Tensor, *, passes: int) -> PairEstimate:
+    """Means over the contexts, the last dimension of Δv (..., I, P, K), an order each."""
+    others = [(delta.sum(-1, keepdim=True) - delta).sign() for delta in deltas]
+    agreement = [
+        (delta * sign).mean(-1) if delta.shape[-1] > 1 else torch.full_like(delta[..., 0], torch.nan)
+        for delta, sign in zip(deltas, others, strict=True)
+    ]
+    return PairEstimate(
+        list(orders),
+        max(delta.shape[-1] for delta in deltas),
+        pairs,
+        torch.stack([delta.mean(-1) for delta in deltas], -1),
+        torch.stack([delta.abs().mean(-1) for delta in deltas], -1),
+        torch.stack(agreement, -1),
+        passes,
+    )
+
+
+def _check(pairs: Tensor, n: int, orders: Sequence[int], contexts: int, generators: Sequence[torch.Generator]) -> None:
+    check_orders(orders, n)
+    if contexts < 1:
+        raise ValueError(f"contexts must be at least 1; got {contexts}")
+    if pairs.ndim != 3 or not ((pairs >= 0) & (pairs < n)).all() or (pairs[..., 0] == pairs[..., 1]).any():
+        raise ValueError(f"pairs must be (images, P, 2), each pair two different players in 0..{n - 1}")
+    if len(generators) != len(pairs):
+        raise ValueError(f"one generator an image is needed; got {len(generators)} for {len(pairs)} images")
