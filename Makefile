@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help book test lint clean
+.PHONY: help book test lint bench clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -17,6 +17,9 @@ test: lint ## check the code, then run every test, notebook and page
 lint: $(INSTALLED) ## check style and types
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m mypy
+
+bench: $(INSTALLED) ## measure speed and cost side by side: data/results/bench.json
+	$(PYTHON) -m tests.benchmarks
 
 clean: ## remove what the targets above made
 	rm -rf $(VENV) _build _offline .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lib import game, players
+from lib import game, models, players
 
 LOGITS = [[0.3, -1.2, 2.0], [1.5, 0.0, -0.5]]
 
@@ -176,3 +176,38 @@ def test_coalitions_must_fit_the_images(images, empty_folder):
     )
     with pytest.raises(ValueError, match=r"coalitions"):
         masking(coalitions_of(images, 5, 4))
+
+
+def test_batch_size_is_halved_where_memory_runs_out(network, pictures):
+    """A model that can hold five images at once: 40 coalitions go through in fives, none twice, all values right."""
+    model, (images, labels) = network(), pictures(2)
+    seen = []
+
+    class Small(nn.Module):
+        def forward(self, batch):
+            if len(batch) > 5:
+                raise torch.OutOfMemoryError("no room")
+            seen.append(len(batch))
+            return model(batch)
+
+    grid, baseline = players.grid(8, 8, side=4), torch.full((1, 8, 8), 0.5)
+    coalitions = torch.rand(2, 20, 16, generator=torch.Generator().manual_seed(0)) < 0.5
+    small = game.MaskingGame(models.freeze(Small()), grid, images, labels, baseline=baseline)
+    seen.clear()
+    values = small(coalitions)
+    assert seen == [5] * 8 and small.passes == 40 and small.batch_size == 5
+    torch.testing.assert_close(values, game.MaskingGame(model, grid, images, labels, baseline=baseline)(coalitions))
+
+
+def test_a_single_image_that_does_not_fit_is_an_error(pictures):
+    class Full(nn.Module):
+        def forward(self, batch):
+            if len(batch) > 1 or batch.std() > 0:
+                raise torch.OutOfMemoryError("no room")
+            return torch.zeros(len(batch), 4)
+
+    images, labels = pictures(1)
+    baseline = torch.full((1, 8, 8), 0.5)
+    full = game.MaskingGame(models.freeze(Full()), players.grid(8, 8, side=4), images, labels, baseline=baseline)
+    with pytest.raises(torch.OutOfMemoryError):
+        full(torch.ones(1, 3, 16, dtype=torch.bool))

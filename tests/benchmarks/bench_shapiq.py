@@ -12,6 +12,7 @@ from shapiq import approximator
 from torch import Tensor
 
 from lib import datasets, experiments, game, interactions, models, players, sampling, surrogate
+from tests.benchmarks.common import Row, row
 
 N, IMAGES, BUDGETS = 12, 4, (200, 500, 1000)
 
@@ -59,9 +60,9 @@ def error(estimate: Tensor, exact: Tensor) -> float:
     return (estimate - exact)[i, j].square().mean().sqrt().item()
 
 
-def rows() -> list[dict[str, str | float]]:
+def rows() -> list[Row]:
     """One row a budget: the mean over images of our error and of that of the best peer at this budget."""
-    result: list[dict[str, str | float]] = []
+    result: list[Row] = []
     every = tables()
     for budget in BUDGETS:
         ours: list[float] = []
@@ -77,21 +78,11 @@ def rows() -> list[dict[str, str | float]]:
                 theirs.setdefault(name, []).append(error(torch.from_numpy(index), exact))
         best = min(theirs, key=lambda name: sum(theirs[name]))
         our_error, their_error = sum(ours) / IMAGES, sum(theirs[best]) / IMAGES
-        result.append(
-            {
-                "id": "d",
-                "device": "cpu",
-                "what": f"RMSE of the Shapley interaction index, n = {N}, {budget} values of v, {IMAGES} photos",
-                "peer": f"shapiq {best}",
-                "ours": our_error,
-                "theirs": their_error,
-                "ratio": their_error / our_error,
-                "target": 1.0,
-            }
-        )
+        what = f"RMSE of the Shapley interaction index, n = {N}, {budget} values of v, {IMAGES} photos"
+        result.append(row("d", what, f"shapiq {best}", ours=our_error, theirs=their_error, target=1.0))
     return result
 
 
 if __name__ == "__main__":
-    for row in rows():
-        print(row)
+    for each in rows():
+        print(each)
