@@ -50,7 +50,8 @@ class MaskingGame:
     ``images`` is (I, C, H, W), or (V, I, C, H, W) for V variants (normal, adversarial) of the same images that are to
     be played with the same coalitions. ``labels`` (I,) chooses the class of v. ``baseline`` is (C, H, W).
     ``passes`` counts the forward passes, a masked image each. ``precision`` other than float32 is autocast, with
-    rounding errors in v that have to be measured before they are accepted. ``batch_size`` masked images go through the
+    rounding errors in v that have to be measured before they are accepted (on a GPU, PyTorch's own switch decides
+    whether float32 convolutions use TF32). ``batch_size`` masked images go through the
     model at once, by default as ``BATCH`` has it for the device; it is halved for good where memory runs out.
     Raises ValueError for images outside [0, 1], labels outside the classes, or shapes that do not fit.
     """
@@ -113,19 +114,21 @@ class MaskingGame:
         values = images.new_empty(count * each)
         start = 0
         while start < count * each:
-            rows = torch.arange(start, min(start + self.batch_size, count * each), device=images.device)
-            owner = rows // each
-            kept = self.players.expand(flat[rows.to(flat.device)].to(images.device)).movedim(1, 3)
-            masked = torch.where(kept, channels_last[owner], baseline).movedim(3, 1)
+            stop = min(start + self.batch_size, count * each)
+            first, last = start // each, (stop - 1) // each
+            owner = torch.arange(start, stop, device=images.device) // each
+            shown = channels_last[first, None] if first == last else channels_last[owner]  # one image needs no copies
+            kept = self.players.expand(flat[start:stop].to(images.device)).movedim(1, 3)
+            masked = torch.where(kept, shown, baseline).movedim(3, 1)
             try:
                 with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
                     logits = self.model(masked)
             except torch.OutOfMemoryError:
                 if self.batch_size == 1:
                     raise
-                self.batch_size = len(rows) // 2
+                self.batch_size = (stop - start) // 2
                 continue
-            values[rows] = self.value(logits.to(images.dtype), self.labels[owner])
-            self.passes += len(rows)
-            start += len(rows)
+            values[start:stop] = self.value(logits.to(images.dtype), self.labels[owner])
+            self.passes += stop - start
+            start = stop
         return values.view(count, each)

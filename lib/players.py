@@ -16,7 +16,8 @@ class Players:
 
     def expand(self, coalitions: Tensor) -> Tensor:
         """Pixel masks bool (B, 1, H, W) of the coalitions bool (B, n): True where the pixel is kept."""
-        return coalitions[:, self.partition.to(coalitions.device)][:, None]
+        pixels = coalitions.index_select(1, self.partition.to(coalitions.device).flatten())
+        return pixels.view(len(coalitions), 1, *self.partition.shape)
 
 
 def grid(height: int, width: int, *, side: int = 16) -> Players:
