@@ -124,7 +124,7 @@ class MaskingGame:
                 with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
                     logits = self.model(masked)
             except torch.OutOfMemoryError:
-                if self.batch_size == 1:
+                if stop - start == 1:
                     raise
                 self.batch_size = (stop - start) // 2
                 continue
