@@ -43,17 +43,19 @@ def list_datasets() -> None:
     console.print(table)
 
 
-@app.command(epilog="Example: [bold]python -m lib train --dataset photos --training adversarial[/bold]")
+@app.command(epilog="Example: [bold]python -m lib train --dataset photos --model resnet18-adversarial[/bold]")
 def train(
     dataset: DatasetName = "photos",
-    training_: Annotated[str, typer.Option("--training", help="standard or adversarial")] = "standard",
+    model: Annotated[
+        str, typer.Option(help="architecture and training, as resnet18-adversarial")
+    ] = "resnet18-standard",
     epochs: Annotated[int | None, typer.Option(help="else as in the published recipe")] = None,
     seed: Seed = 0,
     root: Root = None,
     device: DeviceName = "auto",
 ) -> None:
     """Train a model and write its weights and card to data/checkpoints; interrupted, it goes on where it was."""
-    about = training.recipe(dataset, training_, seed=seed, **({} if epochs is None else {"epochs": epochs}))
+    about = training.recipe(dataset, model, seed=seed, **({} if epochs is None else {"epochs": epochs}))
     on = models.device(device)
     data, test = (datasets.load(dataset, split, root=root) for split in ("train", "test"))
     card = training.train_and_save(data, test, about, device=on)

@@ -3,14 +3,18 @@
 import copy
 import hashlib
 import json
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, fx, nn
-from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models import vgg
+from torchvision.models.densenet import DenseNet
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 CHECKPOINTS = Path(__file__).parent.parent / "data" / "checkpoints"
 
@@ -30,35 +34,36 @@ class Normalize(nn.Module):
         return (images - self.mean) / self.deviation
 
 
-class BasicBlock(nn.Module):
-    """Two 3×3 convolutions with a shortcut (He et al., 2016)."""
+def resnet(
+    block: type[BasicBlock] | type[Bottleneck],
+    blocks: Sequence[int],
+    *,
+    classes: int,
+    mean: list[float],
+    deviation: list[float],
+    width: int,
+    factor: int = 1,
+) -> nn.Sequential:
+    """A residual network for 32×32 images: a 3×3 stem without pooling, four stages of ``width`` × (1, 2, 4, 8) planes.
 
-    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.shortcut = nn.Sequential()
-        if stride != 1 or channels_in != channels:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
-
-
-def resnet18(*, classes: int, mean: list[float], deviation: list[float], width: int = 16) -> nn.Sequential:
-    """ResNet-18 for 32×32 images: a 3×3 stem without pooling, four stages of ``width`` × (1, 2, 4, 8) channels."""
+    The blocks are torchvision's (He et al., 2016). ``factor`` widens the inner convolutions of the bottlenecks
+    (Zagoruyko and Komodakis, 2016). ``width`` is 64 in the networks as they were published.
+    """
+    wider = {"base_width": 64 * factor} if factor != 1 else {}
     stages: list[nn.Module] = []
     channels = width
-    for stage in range(4):
-        for block in range(2):
-            out = width * 2**stage
-            stages.append(BasicBlock(channels, out, stride=2 if stage > 0 and block == 0 else 1))
-            channels = out
+    for stage, count in enumerate(blocks):
+        planes = width * 2**stage
+        for number in range(count):
+            stride = 2 if stage > 0 and number == 0 else 1
+            shortcut = None
+            if stride != 1 or channels != planes * block.expansion:
+                shortcut = nn.Sequential(
+                    nn.Conv2d(channels, planes * block.expansion, 1, stride, bias=False),
+                    nn.BatchNorm2d(planes * block.expansion),
+                )
+            stages.append(block(channels, planes, stride, shortcut, **wider))
+            channels = planes * block.expansion
     return nn.Sequential(
         Normalize(mean, deviation),
         nn.Conv2d(len(mean), width, 3, 1, 1, bias=False),
@@ -71,8 +76,48 @@ def resnet18(*, classes: int, mean: list[float], deviation: list[float], width: 
     )
 
 
-ARCHITECTURES = {"resnet18": resnet18}
-TRAININGS = ("standard", "adversarial")
+def vgg16(*, classes: int, mean: list[float], deviation: list[float], width: int) -> nn.Sequential:
+    """VGG-16 with batch normalisation for 32×32 images (Simonyan and Zisserman, 2015): torchvision's 13 convolutions.
+
+    They have ``width`` (64 as published) × (1, 2, 4, 8, 8) channels; three linear layers of 8 × ``width`` follow.
+    """
+    layers = ["M" if layer == "M" else layer * width // 64 for layer in vgg.cfgs["D"]]
+    convolutions = vgg.make_layers(layers, batch_norm=True)
+    convolutions[0] = nn.Conv2d(len(mean), width, 3, 1, 1)
+    hidden = 8 * width
+    return nn.Sequential(
+        Normalize(mean, deviation),
+        *convolutions,
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(hidden, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, classes),
+    )
+
+
+def densenet161(*, classes: int, mean: list[float], deviation: list[float], width: int) -> nn.Sequential:
+    """torchvision's DenseNet-161 (Huang et al., 2017) for 32×32 images, of growth rate ``width`` (48 as published).
+
+    Its stem is one 3×3 convolution of stride 2 without pooling: at stride 1 its 161 layers take three times as long.
+    """
+    network = DenseNet(width, (6, 12, 36, 24), num_init_features=2 * width, num_classes=classes)
+    network.features.conv0 = nn.Conv2d(len(mean), 2 * width, 3, 2, 1, bias=False)
+    network.features.pool0 = nn.Identity()
+    return nn.Sequential(Normalize(mean, deviation), network)
+
+
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "resnet18": partial(resnet, BasicBlock, (2, 2, 2, 2)),
+    "resnet34": partial(resnet, BasicBlock, (3, 4, 6, 3)),
+    "resnet50": partial(resnet, Bottleneck, (3, 4, 6, 3)),
+    "wide_resnet50_4": partial(resnet, Bottleneck, (3, 4, 6, 3), factor=4),
+    "densenet161": densenet161,
+    "vgg16": vgg16,
+}
+TRAININGS = ("standard", "adversarial", "smoothed")
 
 
 def available() -> list[str]:

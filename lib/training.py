@@ -27,7 +27,10 @@ ATTACKED = 1000
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained. ``attack_steps`` PGD steps inside ``epsilon`` make the batch; 0 is standard training.
+    """How a model is trained. ``attack_steps`` steps inside ``epsilon`` make the batch: one of N-FGSM, or more of PGD.
+
+    ``noise`` is the deviation of Gaussian noise on each image, for randomized smoothing; with neither, it is standard
+    training. ``width`` is that of ``models.ARCHITECTURES``, ``average`` the decay of the moving average of the weights.
 
     ``initial`` names the checkpoint of the same dataset whose weights training starts from; None is a random start.
     """
@@ -41,39 +44,67 @@ class Recipe:
     average: float = 0.995
     epsilon: float = 8 / 255
     attack_steps: int = 0
+    noise: float = 0.0
     crop_padding: int = 4
     initial: str | None = None
+    precision: str = "float32"
     seed: int = 0
 
     @property
     def training(self) -> str:
+        if self.noise:
+            return "smoothed"
         return "adversarial" if self.attack_steps else "standard"
 
 
-def recipe(dataset: str, training: str, **changes: Any) -> Recipe:
-    """The recipe of the published checkpoint; raises ValueError for an unknown dataset or training."""
-    if dataset not in RECIPES or training not in models.TRAININGS:
-        raise ValueError(
-            f"no recipe for {training!r} training on {dataset!r}: choose a dataset of {', '.join(RECIPES)} "
-            f"and a training of {', '.join(models.TRAININGS)}"
-        )
-    return Recipe(**{**RECIPES[dataset][training], **changes})
+def recipe(dataset: str, model: str, **changes: Any) -> Recipe:
+    """The recipe of the published ``model``, as "resnet18-standard"; raises ValueError for an unknown one."""
+    if model not in RECIPES.get(dataset, ()):
+        choices = "; ".join(f"{name}: {', '.join(known)}" for name, known in RECIPES.items())
+        raise ValueError(f"no recipe for the model {model!r} on {dataset!r}: choose one of {choices}")
+    return Recipe(**{"architecture": model.partition("-")[0], **RECIPES[dataset][model], **changes})
+
+
+def _twins(architecture: str, *, width: int, epochs: tuple[int, int]) -> dict[str, dict[str, Any]]:
+    """A standard network and the adversarially trained twin that starts from its weights."""
+    standard = f"{architecture}-standard"
+    twin = {"width": width, "epochs": epochs[1], "attack_steps": 1, "learning_rate": 0.1, "initial": standard}
+    return {standard: {"width": width, "epochs": epochs[0]}, f"{architecture}-adversarial": twin}
 
 
 RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     "photos": {
-        "standard": {"epochs": 12, "crop_padding": 2},
-        "adversarial": {
+        "resnet18-standard": {"epochs": 12, "crop_padding": 2, "precision": "bfloat16"},
+        "resnet18-adversarial": {
             "epochs": 8,
             "crop_padding": 2,
             "attack_steps": 2,
             "learning_rate": 0.1,
             "initial": "resnet18-standard",
+            "precision": "bfloat16",
         },
     },
     "cifar10": {
-        "standard": {"epochs": 14},
-        "adversarial": {"epochs": 10, "attack_steps": 2, "learning_rate": 0.1, "initial": "resnet18-standard"},
+        "resnet18-standard": {"epochs": 14, "precision": "bfloat16"},
+        "resnet18-adversarial": {
+            "epochs": 10,
+            "attack_steps": 2,
+            "learning_rate": 0.1,
+            "initial": "resnet18-standard",
+            "precision": "bfloat16",
+        },
+        **_twins("resnet34", width=16, epochs=(10, 8)),
+        **_twins("resnet50", width=8, epochs=(12, 8)),
+        **_twins("wide_resnet50_4", width=4, epochs=(10, 8)),
+        **_twins("densenet161", width=12, epochs=(10, 8)),
+        **_twins("vgg16", width=16, epochs=(15, 10)),
+        "resnet50-smoothed": {
+            "width": 8,
+            "epochs": 8,
+            "noise": 0.25,
+            "learning_rate": 0.1,
+            "initial": "resnet50-standard",
+        },
     },
 }
 
@@ -92,14 +123,13 @@ def augment(images: Tensor, *, padding: int, generator: torch.Generator) -> Tens
     return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
 
 
-def train(
-    data: Dataset, about: Recipe, *, device: torch.device, precision: torch.dtype = torch.bfloat16, resume: bool = True
-) -> tuple[nn.Module, float]:
+def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = True) -> tuple[nn.Module, float]:
     """Train by the recipe; return the moving average of the weights, frozen, and the seconds that it took.
 
     SGD with Nesterov momentum under a one-cycle rate. After each epoch the whole state is written to
     ``build/training``; an interrupted run goes on from there and gives the same weights.
     """
+    precision = getattr(torch, about.precision)
     torch.manual_seed(about.seed)
     generator = torch.Generator().manual_seed(about.seed)
     pixels = data.images[:: max(1, len(data) // 5000)].float() / 255
@@ -128,7 +158,7 @@ def train(
     )
     resumable = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
     start = models.card(data.name, about.initial)["sha256"] if about.initial is not None else None
-    asked = [data.name, len(data), asdict(about), str(precision), start]
+    asked = [data.name, len(data), asdict(about), start]
     key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
     path = STATES / data.name / f"{about.architecture}-{about.training}-{key}.pt"
     first, seconds = _resume(path, resumable, generator) if resume else (0, 0.0)
@@ -145,6 +175,8 @@ def train(
             with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
                 if about.attack_steps:
                     inputs = training_attack(model, inputs, labels[rows], about, generator)
+                if about.noise:
+                    inputs = inputs + about.noise * torch.randn(inputs.shape, generator=generator).to(device)
                 optimizer.zero_grad(set_to_none=True)
                 loss = F.cross_entropy(model(inputs), labels[rows])
             loss.backward()
@@ -161,16 +193,25 @@ def train(
 def training_attack(
     model: nn.Module, images: Tensor, labels: Tensor, about: Recipe, generator: torch.Generator
 ) -> Tensor:
-    """A few large PGD steps from a random start, on the model as it trains."""
-    adversarial = random_start(images, epsilon=about.epsilon, norm="linf", generator=generator)
+    """One step of N-FGSM (de Jorge et al., 2022) or a few large PGD steps, on the model as it trains.
+
+    N-FGSM starts from noise of twice ε and goes ε from there, without a projection on the ε-ball: FGSM that stays in
+    the ball may collapse in a few hundred batches, to a model that only resists FGSM.
+    """
+    epsilon = about.epsilon
+    if about.attack_steps == 1:
+        noisy = images + (2 * torch.rand(images.shape, generator=generator).to(images.device) - 1) * 2 * epsilon
+        gradient, _ = loss_gradient(model, noisy, labels)
+        return (noisy + epsilon * gradient.sign()).clamp(0, 1)
+    adversarial = random_start(images, epsilon=epsilon, norm="linf", generator=generator)
     for _ in range(about.attack_steps):
         gradient, _ = loss_gradient(model, adversarial, labels)
         adversarial = step(
             adversarial,
             gradient,
             images,
-            epsilon=about.epsilon,
-            step_size=1.5 * about.epsilon / about.attack_steps,
+            epsilon=epsilon,
+            step_size=1.5 * epsilon / about.attack_steps,
             norm="linf",
         )
     return adversarial

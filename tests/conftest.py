@@ -21,7 +21,7 @@ def network() -> Callable[..., nn.Module]:
     def make(channels: int = 1, *, dtype: torch.dtype = torch.float32, sharpness: float = 1.0) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = models.resnet18(classes=4, mean=[0.5] * channels, deviation=[0.25] * channels, width=4)
+            model = models.build("resnet18", classes=4, mean=[0.5] * channels, deviation=[0.25] * channels, width=4)
         with torch.no_grad():
             model[-1].weight *= sharpness
         return models.freeze(model).to(dtype)

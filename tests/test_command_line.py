@@ -44,7 +44,7 @@ def test_interactions_measures_photos_and_writes_the_result(tmp_path):
         (["attack", "--model", "vgg"], "unknown model 'vgg'"),
         (["attack", "--epsilon", "-1"], "epsilon must be at least 0"),
         (["interactions", "--orders", "a,b"], "orders are numbers with commas"),
-        (["train", "--dataset", "mnist"], "no recipe for 'standard' training on 'mnist'"),
+        (["train", "--dataset", "mnist"], "no recipe for the model 'resnet18-standard' on 'mnist'"),
         (["attack", "--device", "tpu"], "unknown device 'tpu'"),
         (["book", "--stored", "--keep"], "--stored executes nothing"),
     ],

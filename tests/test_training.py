@@ -36,11 +36,14 @@ def toy(count=40, channels=1, *, seed=0):
 
 STANDARD = training.Recipe(width=4, epochs=2, batch_size=8, learning_rate=0.05, average=0.5, crop_padding=1)
 ADVERSARIAL = replace(STANDARD, attack_steps=2)
-RECIPES = pytest.mark.parametrize("about", [STANDARD, ADVERSARIAL], ids=["standard", "adversarial"])
+FAST, SMOOTHED = replace(STANDARD, attack_steps=1), replace(STANDARD, noise=0.1)
+RECIPES = pytest.mark.parametrize(
+    "about", [STANDARD, ADVERSARIAL, FAST, SMOOTHED], ids=["standard", "adversarial", "fast", "smoothed"]
+)
 
 
 def run(data, about, **options):
-    return training.train(data, about, device=CPU, precision=torch.float32, **options)[0]
+    return training.train(data, about, device=CPU, **options)[0]
 
 
 def same_weights(first, second):
@@ -91,23 +94,31 @@ def test_augment_depends_on_its_generator_alone():
 # Recipes.
 
 
-@pytest.mark.parametrize("dataset", ["photos", "cifar10"])
-def test_recipes_of_the_published_checkpoints(dataset):
-    standard, adversarial = (training.recipe(dataset, name) for name in models.TRAININGS)
-    assert (standard.training, adversarial.training) == models.TRAININGS
-    assert standard.attack_steps == 0 < adversarial.attack_steps
-    assert standard.architecture == adversarial.architecture == "resnet18"
+@pytest.mark.parametrize(("dataset", "name"), [(d, name) for d, known in training.RECIPES.items() for name in known])
+def test_recipes_of_the_published_checkpoints(dataset, name):
+    about = training.recipe(dataset, name)
+    assert f"{about.architecture}-{about.training}" == name
+    assert about.architecture in models.ARCHITECTURES and about.training in models.TRAININGS
+    if about.initial is not None:
+        initial = training.recipe(dataset, about.initial)
+        assert (initial.architecture, initial.width) == (about.architecture, about.width)
+
+
+def test_every_architecture_has_its_twins():
+    for architecture in models.ARCHITECTURES:
+        standard, adversarial = (training.recipe("cifar10", f"{architecture}-{t}") for t in ("standard", "adversarial"))
+        assert standard.attack_steps == 0 < adversarial.attack_steps
 
 
 def test_a_recipe_can_be_changed():
-    about = training.recipe("photos", "adversarial", epochs=1, width=8)
+    about = training.recipe("photos", "resnet18-adversarial", epochs=1, width=8)
     assert (about.epochs, about.width) == (1, 8)
-    assert about.attack_steps == training.recipe("photos", "adversarial").attack_steps
+    assert about.attack_steps == training.recipe("photos", "resnet18-adversarial").attack_steps
 
 
-@pytest.mark.parametrize(("dataset", "name"), [("mnist", "standard"), ("photos", "robust"), ("", "")])
+@pytest.mark.parametrize(("dataset", "name"), [("mnist", "resnet18-standard"), ("photos", "resnet18-robust"), ("", "")])
 def test_unknown_recipe(dataset, name, empty_folder):
-    message = rf"no recipe for '{name}' training on '{dataset}': .*photos, cifar10 and .*standard, adversarial"
+    message = rf"no recipe for the model '{name}' on '{dataset}': .*photos: resnet18-standard, .*; cifar10: resnet18-st"
     with pytest.raises(ValueError, match=message):
         training.recipe(dataset, name)
 
@@ -118,7 +129,7 @@ def test_unknown_recipe(dataset, name, empty_folder):
 @RECIPES
 def test_training_learns_an_easy_task(about):
     data = toy(channels=3)
-    model, seconds = training.train(data, replace(about, epochs=5), device=CPU, precision=torch.float32)
+    model, seconds = training.train(data, replace(about, epochs=5), device=CPU)
     assert seconds > 0
     assert not model.training and not any(p.requires_grad for p in model.parameters())
     assert all(value.isfinite().all() for value in model.state_dict().values())
@@ -216,12 +227,12 @@ def test_training_does_not_change_its_data():
 
 def test_half_precision_trains_too():
     data = toy()
-    model, _ = training.train(data, replace(ADVERSARIAL, epochs=4), device=CPU, resume=False)
+    model = run(data, replace(ADVERSARIAL, epochs=4, precision="bfloat16"), resume=False)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert training.accuracy(model, *data.batch(slice(None))) > 0.9
 
 
-@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("steps", [2, 3])
 def test_the_training_attack_stays_in_the_ball(steps, network, pictures):
     model, (images, labels) = network(), pictures(4)
     about = replace(ADVERSARIAL, attack_steps=steps, epsilon=0.06)
@@ -239,6 +250,35 @@ def test_the_training_attack_starts_at_random_inside_the_ball(network, pictures)
     )
     assert 0.05 < (start - images).abs().max() <= 0.06 + 1e-6
     assert not torch.equal(start, other)
+
+
+def test_one_step_goes_epsilon_from_noise_of_twice_epsilon(network, pictures):
+    """N-FGSM: away from 0 and 1, a pixel moves by its noise, uniform in ±2ε, and then by ε or −ε: not clipped to ε."""
+    model, (images, labels) = network(), pictures(40)
+    images = 0.4 + 0.2 * images
+    attacked = training.training_attack(
+        model, images, labels, replace(FAST, epsilon=0.06), torch.Generator().manual_seed(0)
+    )
+    moved = attacked - images
+    assert 0.17 < moved.abs().max() <= 0.18 + 1e-6
+    assert moved.var().item() == pytest.approx(0.24**2 / 12 + 0.06**2, rel=0.1)
+    assert F.cross_entropy(model(attacked), labels) > F.cross_entropy(model(images), labels)
+
+
+def test_smoothed_training_sees_noise_of_its_deviation(monkeypatch):
+    seen = []
+    monkeypatch.setattr(training, "augment", lambda images, **_: seen.append(images) or images)
+    noisy, build = [], models.build
+
+    def watched(*arguments, **options):
+        model = build(*arguments, **options)
+        model.register_forward_pre_hook(lambda _, inputs: noisy.append(inputs[0]))
+        return model
+
+    monkeypatch.setattr(models, "build", watched)
+    run(toy(200), replace(SMOOTHED, epochs=1), resume=False)
+    noise = torch.cat([after - before for before, after in zip(seen, noisy, strict=True)])
+    assert noise.std().item() == pytest.approx(0.1, rel=0.02) and abs(noise.mean().item()) < 0.005
 
 
 @pytest.mark.parametrize(("images", "epochs"), [(4, 2), (8, 4)])
