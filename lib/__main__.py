@@ -11,6 +11,7 @@ from rich.table import Table
 
 from lib import book as the_book
 from lib import datasets, designs, experiments, models, results, training
+from lib import disentanglement as the_disentanglement
 from lib.plots import reached
 from lib.statistics import interval
 
@@ -101,7 +102,9 @@ def attack(
 def interactions(
     dataset: DatasetName = "photos",
     model: ModelName = "resnet18-standard",
-    attack: Annotated[list[str] | None, typer.Option(help="repeatable: 'untargeted 8', 'targeted 2', …")] = None,
+    attack: Annotated[
+        list[str] | None, typer.Option(help="repeatable: 'untargeted 8', 'targeted 2', 'steps 16', …")
+    ] = None,
     epsilon: Annotated[float, typer.Option(help="greatest change of a pixel in [0, 1]")] = 32 / 255,
     step_size: Annotated[float, typer.Option(help="first step of the attack")] = 2 / 255,
     steps: int = 100,
@@ -124,6 +127,7 @@ def interactions(
     grid: Annotated[int, typer.Option(help="players along a side of the image")] = 16,
     baseline: Annotated[str, typer.Option(help="masked value: mean or zero")] = "mean",
     value: Annotated[str, typer.Option(help="v: log_probability, logit or other_classes")] = "log_probability",
+    category: Annotated[str, typer.Option(help="class of v: truth, or attacked: where the first attack led")] = "truth",
     seed: Seed = 0,
     root: Root = None,
     device: DeviceName = "auto",
@@ -155,6 +159,7 @@ def interactions(
         grid=grid,
         baseline=baseline,
         value=value,
+        category=category,
         seed=seed,
     )
     measured = experiments.order_curves(asked, device=models.device(device), root=root, batch_size=batch_size)
@@ -169,6 +174,51 @@ def interactions(
             for order in measured.order.values:
                 table.add_row(str(order), interval(change.sel(order=order).values).text(4))
         console.print(table)
+    console.print(f"{int(measured.attrs['passes'])} forward passes; written to {path}")
+
+
+@app.command(epilog="Example: [bold]python -m lib disentanglement --images 20 --pairs 4[/bold]")
+def disentanglement(
+    dataset: DatasetName = "photos",
+    model: ModelName = "resnet18-standard",
+    sampling: Annotated[str, typer.Option(help="pairs of players: neighbours or uniform")] = "neighbours",
+    images: int = 100,
+    pairs: Annotated[int, typer.Option(help="pairs of players an image")] = 8,
+    contexts: Annotated[int, typer.Option(help="contexts an image and order, common to its pairs")] = 24,
+    orders: Annotated[str, typer.Option(help="fractions of n−2, with commas")] = ",".join(
+        map(str, experiments.FRACTIONS)
+    ),
+    grid: Annotated[int, typer.Option(help="players along a side of the image")] = 16,
+    baseline: Annotated[str, typer.Option(help="masked value: mean or zero")] = "mean",
+    value: Annotated[str, typer.Option(help="v: log_probability, logit or other_classes")] = "log_probability",
+    seed: Seed = 0,
+    root: Root = None,
+    device: DeviceName = "auto",
+    batch_size: Annotated[int | None, typer.Option(help="masked images a forward pass; changes no number")] = None,
+    out: Annotated[Path | None, typer.Option(help="the result (netCDF); else build/results/<key>.nc")] = None,
+) -> None:
+    """Measure D^(m), how far pairs keep their sign from context to context; interrupted, it goes on where it was."""
+    asked = the_disentanglement.Disentanglement(
+        dataset=dataset,
+        model=model,
+        sampling=sampling,
+        images=images,
+        pairs=pairs,
+        contexts=contexts,
+        fractions=numbers(orders, what="orders"),
+        grid=grid,
+        baseline=baseline,
+        value=value,
+        seed=seed,
+    )
+    on = models.device(device)
+    measured = the_disentanglement.disentanglement(asked, device=on, root=root, batch_size=batch_size)
+    path = results.write(measured, out or results.WORK / f"{results.key(asdict(asked))}.nc")
+    table = Table("order", "D, 95% interval over images", title=f"{dataset}/{model}, {images} images")
+    for order in measured.order.values:
+        chosen = measured.disentanglement.sel(estimate="midpoint", order=order)
+        table.add_row(str(order), interval(chosen.values).text(3))
+    console.print(table)
     console.print(f"{int(measured.attrs['passes'])} forward passes; written to {path}")
 
 

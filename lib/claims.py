@@ -10,6 +10,8 @@ from lib.statistics import Interval, interval, statistic_interval
 
 HIGH = 0.8
 """Orders of at least this fraction of n are high."""
+LOW = 0.5
+"""Orders of at most this fraction of n are low or middle ones."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,54 @@ def c05(changed: xr.Dataset, attack: str) -> list[Verdict]:
     """C05: interactions of high order are weaker in adversarial images, in every model."""
     difference, fractions = _difference(changed, attack)
     return [Verdict("C05", "ΔI at 0.95n is above 0", interval(difference[:, _order(fractions, 0.95)]), 0.0)]
+
+
+def c06(changed: xr.Dataset, attack: str) -> list[Verdict]:
+    """C06: where v belongs to the class attacked to, or to all wrong classes, high orders increase."""
+    difference, fractions = _difference(changed, attack)
+    raised = -difference[:, _order(fractions, 0.95)]
+    return [Verdict("C06", "−ΔI at 0.95n is above 0", interval(raised), 0.0)]
+
+
+def c07(changed: xr.Dataset) -> list[Verdict]:
+    """C07: stronger attacks change high orders more; the attacks are "steps 4", "steps 8", … (S-Table 2)."""
+    steps = np.array([float(name.removeprefix("steps ")) for name in changed.attack.values])
+    high = _order(changed.fraction.values, 0.95)
+    difference = changed.difference.isel(order=high).transpose("image", "attack").values.astype(float)
+    correlation = statistic_interval(lambda d: float(np.corrcoef(steps, d.mean(0))[0, 1]), difference)
+    return [Verdict("C07", "the correlation of ΔI at 0.95n with the steps is above 0.9", correlation, 0.9)]
+
+
+def low_share(difference: NDArray[np.float64], fractions: NDArray[np.float64], n: int) -> float:
+    """Share of Σ_m |ΔJ^(m)| at low and middle orders, ΔJ the mean over images of (images, orders) (Figure 4).
+
+    ΔJ^(m) = (n − 1 − m) / (n (n − 1)) · ΔI^(m), at the orders m = int((n − 2) · fraction) that were measured.
+    """
+    orders = np.floor((n - 2) * fractions)
+    change = np.abs(difference.mean(0)) * (n - 1 - orders)
+    return float(change[fractions <= LOW].sum() / change.sum())
+
+
+def c10(standard: xr.Dataset, adversarial: xr.Dataset, attack: str) -> list[Verdict]:
+    """C10: low and middle orders carry more of ΔJ in the adversarially trained model; both attacked to one utility."""
+    of_standard, fractions = _difference(standard, attack)
+    of_adversarial, _ = _difference(adversarial, attack)
+    n = int(standard.players)
+    share = statistic_interval(
+        lambda s, a: low_share(a, fractions, n) - low_share(s, fractions, n), of_standard, of_adversarial
+    )
+    return [Verdict("C10", "the share of |ΔJ| at m ≤ 0.5n is larger in the adversarially trained model", share, 0.0)]
+
+
+def c11(standard: xr.Dataset, adversarial: xr.Dataset) -> list[Verdict]:
+    """C11: low orders are more disentangled in the adversarially trained model: the mean of D^(m) over m ≤ 0.5n."""
+
+    def low(measured: xr.Dataset) -> NDArray[np.float64]:
+        midpoint = measured.disentanglement.sel(estimate="midpoint")
+        return midpoint.isel(order=np.flatnonzero(measured.fraction.values <= LOW)).mean("order").values
+
+    gain = statistic_interval(lambda s, a: float(a.mean() - s.mean()), low(standard), low(adversarial))
+    return [Verdict("C11", "D at m ≤ 0.5n is larger in the adversarially trained model", gain, 0.0)]
 
 
 def _difference(changed: xr.Dataset, attack: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

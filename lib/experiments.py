@@ -1,22 +1,18 @@
 """Experiments: from a dataset and a model to the interactions of normal and adversarial images (§4.1, Figure 3)."""
 
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import xarray as xr
-from rich.progress import track
 from torch import Tensor, nn
 
 from lib import datasets, designs, estimators, game, models, players, results, sampling
-from lib.attacks import Attack, attack_targets, calibrated_pgd
+from lib.attacks import Attack, attack_targets, calibrated_pgd, pgd, untargeted_utility
 from lib.datasets import Dataset
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
-AT_ONCE = 10
-"""Images measured between two writes to disk: what an interruption can cost."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +20,10 @@ class OrderCurves:
     """What is asked: I^(m) of normal images and of one adversarial twin of each for every attack.
 
     ``attacks`` are named "untargeted 8" or "targeted 2": the goal, and the utility in logits to be reached. An attack
-    reaches utility u when its utility lies in (u, 17/16 u]: (8, 8.5] for the paper's 8. ``errors`` are the wanted
-    sampling errors of an image, one an order; without them there are ``replicates`` at every order.
+    reaches utility u when its utility lies in (u, 17/16 u]: (8, 8.5] for the paper's 8. "steps 16" are that many steps
+    of PGD wherever they lead (S-Table 2). ``category`` is the class of v: "truth", or "attacked", the class that the
+    first attack led to (S-I.6). ``errors`` are the wanted sampling errors of an image, one an order; without them there
+    are ``replicates`` at every order.
     """
 
     dataset: str = "photos"
@@ -44,6 +42,7 @@ class OrderCurves:
     grid: int = 16
     baseline: str = "mean"
     value: str = "log_probability"
+    category: str = "truth"
     seed: int = 0
 
     def command(self) -> str:
@@ -56,7 +55,7 @@ class OrderCurves:
             f"--sampling {self.sampling} --design {self.design} --group {self.group} --images {self.images} "
             f"--replicates {self.replicates} {errors}"
             f"--orders {','.join(map(str, self.fractions))} --grid {self.grid} --baseline {self.baseline} "
-            f"--value {self.value} --seed {self.seed}"
+            f"--value {self.value} --category {self.category} --seed {self.seed}"
         )
 
 
@@ -100,17 +99,23 @@ def attack(
     step_size: float = 2 / 255,
     steps: int = 100,
 ) -> Attack:
-    """The calibrated attack called ``name``, such as "untargeted 8" or "targeted 2" (goal and utility, §4.1).
+    """The attack called ``name``: "untargeted 8" or "targeted 2" (goal and utility, §4.1), or "steps 16" (S-Table 2).
 
-    A targeted attack aims at the class to which the untargeted attack of the same utility led.
+    A targeted attack aims at the class to which the untargeted attack of the same utility led. So many steps of PGD
+    have no utility to reach: every image counts as having reached it.
     """
     goal, _, level = name.partition(" ")
     try:
         utility = float(level)
     except ValueError:
         utility = -1.0
-    if goal not in ("untargeted", "targeted") or utility <= 0:
-        raise ValueError(f"unknown attack {name!r}: write 'untargeted U' or 'targeted U' with a utility U > 0, as 8")
+    if goal not in ("untargeted", "targeted", "steps") or utility <= 0 or (goal == "steps" and utility % 1):
+        raise ValueError(
+            f"unknown attack {name!r}: write 'untargeted U' or 'targeted U' with a utility U > 0, as 8, "
+            "or 'steps N' with a number N of steps"
+        )
+    if goal == "steps":
+        return pgd_steps(model, images, labels, epsilon=epsilon, step_size=step_size, steps=int(utility))
     window = (utility, utility * 17 / 16)
     untargeted = calibrated_pgd(
         model, images, labels, epsilon=epsilon, step_size=step_size, steps=steps, utility=window
@@ -121,6 +126,23 @@ def attack(
         targets = attack_targets(untargeted, model(images), labels)
     return calibrated_pgd(
         model, images, labels, epsilon=epsilon, step_size=step_size, steps=steps, utility=window, targets=targets
+    )
+
+
+def pgd_steps(
+    model: nn.Module, images: Tensor, labels: Tensor, *, epsilon: float, step_size: float, steps: int
+) -> Attack:
+    """``steps`` steps of untargeted PGD from the image itself, with the utility to which they happen to lead."""
+    adversarial = pgd(model, images, labels, epsilon=epsilon, step_size=step_size, steps=steps)
+    with torch.no_grad():
+        before, after = model(images), model(adversarial)
+    return Attack(
+        images=adversarial,
+        utility=untargeted_utility(before, after, labels),
+        reached=torch.ones_like(labels, dtype=torch.bool),
+        steps=torch.full_like(labels, steps),
+        classes=after.argmax(1),
+        passes=steps * len(images),
     )
 
 
@@ -168,12 +190,13 @@ def order_curves(
     resume: bool = True,
 ) -> xr.Dataset:
     """Carry out the measurement: one row an image, in blocks that an interrupted run does not measure again."""
+    if asked.category not in ("truth", "attacked"):
+        raise ValueError(f"unknown category {asked.category!r}: choose 'truth' or 'attacked'")
     orders = sampling.orders(asked.grid**2, list(asked.fractions))
     model = models.load(asked.dataset, asked.model, device=device)
     data = datasets.load(asked.dataset, "test", root=root)
     reference = baseline(asked.baseline, data).to(device)
     rows, images, labels = correct_images(model, data, asked.images, seed=asked.seed)
-    folder = results.WORK / results.key(asdict(asked))
 
     def block(chosen: Tensor) -> xr.Dataset:
         attacked = [
@@ -191,7 +214,7 @@ def order_curves(
         estimate = measure(
             model,
             torch.stack([images[chosen], *(each.images for each in attacked)]),
-            labels[chosen],
+            labels[chosen] if asked.category == "truth" else attacked[0].classes,
             baseline=reference,
             orders=orders,
             rows=rows[chosen.cpu()].tolist(),
@@ -207,20 +230,15 @@ def order_curves(
         )
         return labelled(asked, rows[chosen.cpu()], labels[chosen], attacked, estimate)
 
-    started = time.monotonic()
-    blocks = []
-    chunks = torch.arange(asked.images, device=device).split(AT_ONCE)
-    for number, chosen in enumerate(track(chunks, description=f"{asked.model} {asked.sampling}")):
-        path = folder / f"{number:04d}.nc"
-        if not (resume and path.exists()):
-            results.write(block(chosen), path)
-        blocks.append(results.read(path))
-    whole = xr.concat(blocks, "image", data_vars="minimal", coords="minimal", compat="override")
-    return whole.assign_attrs(
-        **results.provenance(command=asked.command(), device=device),
+    return results.measured(
+        block,
+        asked.images,
+        folder=results.WORK / results.key(asdict(asked)),
+        command=asked.command(),
         seed=asked.seed,
-        seconds_of_last_run=round(time.monotonic() - started),
-        passes=int(whole.passes.sum()),
+        device=device,
+        resume=resume,
+        description=f"{asked.model} {asked.sampling}",
     )
 
 

@@ -4,12 +4,16 @@ import hashlib
 import json
 import platform
 import subprocess
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 import xarray as xr
+from rich.progress import track
+from torch import Tensor
 
 import lib
 from lib import models
@@ -17,6 +21,8 @@ from lib.files import replacing
 
 PUBLISHED = Path(__file__).parent.parent / "data" / "results"
 WORK = Path(__file__).parent.parent / "build" / "results"
+AT_ONCE = 10
+"""Images measured between two writes to disk: what an interruption can cost."""
 
 
 def key(specification: dict[str, Any]) -> str:
@@ -40,6 +46,38 @@ def provenance(*, command: str, device: torch.device) -> dict[str, str]:
         "date": datetime.now(UTC).date().isoformat(),
         "code_revision": revision or "unknown",
     }
+
+
+def measured(
+    block: Callable[[Tensor], xr.Dataset],
+    images: int,
+    *,
+    folder: Path,
+    command: str,
+    seed: int,
+    device: torch.device,
+    description: str,
+    resume: bool = True,
+) -> xr.Dataset:
+    """The blocks that ``block`` measures of the image numbers (AT_ONCE,), as one dataset with its provenance.
+
+    Each block is written to ``folder``: an interrupted run does not measure it again.
+    """
+    started = time.monotonic()
+    blocks = []
+    chunks = torch.arange(images, device=device).split(AT_ONCE)
+    for number, chosen in enumerate(track(chunks, description=description)):
+        path = folder / f"{number:04d}.nc"
+        if not (resume and path.exists()):
+            write(block(chosen), path)
+        blocks.append(read(path))
+    whole = xr.concat(blocks, "image", data_vars="minimal", coords="minimal", compat="override")
+    return whole.assign_attrs(
+        **provenance(command=command, device=device),
+        seed=seed,
+        seconds_of_last_run=round(time.monotonic() - started),
+        passes=int(whole.passes.sum()),
+    )
 
 
 def write(data: xr.Dataset, path: Path) -> Path:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import settings
 from torch import Tensor, nn
 
-from lib import models
+from lib import datasets, models, results, training
 
 settings.register_profile("tests", deadline=None, derandomize=True, max_examples=25, database=None)
 settings.load_profile("tests")
@@ -57,3 +57,19 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     monkeypatch.chdir(folder)
     yield folder
     assert not [str(path.relative_to(folder)) for path in folder.rglob("*")], "something was written"
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> datasets.Dataset:
+    """A dataset and a checkpoint of its own, and a folder for results, for the length of a test."""
+    monkeypatch.setattr(models, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(results, "WORK", tmp_path / "work")
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (60, 1, 16, 16), generator=generator).to(torch.uint8)
+    torch.manual_seed(0)
+    network = models.build("resnet18", classes=3, mean=[0.5], deviation=[0.25], width=4).eval()
+    labels = network(images.float() / 255).argmax(1)
+    data = datasets.Dataset("tiny", "test", images, labels, ("a", "b", "c"))
+    training.save(network, data, data, training.Recipe(width=4), seconds=0.0, device=torch.device("cpu"))
+    monkeypatch.setitem(datasets.LOADERS, "tiny", lambda split, root: data)
+    return data

@@ -43,6 +43,59 @@ def test_c05_is_inconclusive_where_the_interval_straddles_zero():
     assert verdict.verdict == "inconclusive" and verdict.effect.images == 50
 
 
+@pytest.mark.parametrize(("curve", "verdict"), [(-HIGH, "replicated"), (HIGH, "contradicted")])
+def test_c06_wants_high_orders_to_increase(curve, verdict):
+    (found,) = claims.c06(changed(curve), "untargeted 8")
+    assert found.verdict == verdict and found.effect.mean == pytest.approx(-curve[-1], abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("at_high", "verdict"),
+    [
+        ([0.1, 0.2, 0.4, 0.8], "replicated"),
+        ([0.8, 0.4, 0.2, 0.1], "contradicted"),
+        ([0.1, 0.8, 0.1, 0.8], "contradicted"),
+    ],
+)
+def test_c07_correlates_with_the_steps(at_high, verdict):
+    curves = np.zeros((4, 1, len(FRACTIONS)))
+    curves[:, 0, -1] = at_high
+    made = xr.Dataset(
+        {"difference": (("attack", "image", "order"), curves + np.random.default_rng(0).normal(0, 0.01, (4, 50, 11)))},
+        coords={"attack": [f"steps {steps}" for steps in (4, 8, 16, 32)], "fraction": ("order", FRACTIONS)},
+    )
+    (found,) = claims.c07(made)
+    assert found.verdict == verdict
+    assert found.effect.mean == pytest.approx(np.corrcoef([4, 8, 16, 32], at_high)[0, 1], abs=0.02)
+
+
+def test_share_of_low_orders_by_hand():
+    """n = 11: the orders are 4, 6 and 9, the weights n − 1 − m are 6, 4 and 1."""
+    share = claims.low_share(np.array([[1.0, -2.0, 3.0], [3.0, -2.0, 3.0]]), np.array([0.5, 0.7, 1.0]), 11)
+    assert share == pytest.approx(12 / (12 + 8 + 3))
+
+
+def test_c10_compares_the_twins():
+    standard, low = (changed(curve).assign_attrs(players=256) for curve in (HIGH, LOW))
+    assert [v.verdict for v in claims.c10(standard, low, "untargeted 8")] == ["replicated"]
+    assert [v.verdict for v in claims.c10(low, standard, "untargeted 8")] == ["contradicted"]
+
+
+def test_c11_compares_low_orders_alone():
+    def measured(low, high, seed):
+        curve = np.where(FRACTIONS <= 0.5, low, high)
+        noise = 0.01 * np.random.default_rng(seed).normal(size=(3, 50, 11))
+        return xr.Dataset(
+            {"disentanglement": (("estimate", "image", "order"), curve + noise)},
+            coords={"estimate": ["lower", "midpoint", "upper"], "fraction": ("order", FRACTIONS)},
+        )
+
+    standard, adversarial = measured(0.4, 0.9, 0), measured(0.5, 0.1, 1)
+    (found,) = claims.c11(standard, adversarial)
+    assert found.verdict == "replicated" and found.effect.mean == pytest.approx(0.1, abs=0.005)
+    assert claims.c11(adversarial, standard)[0].verdict == "contradicted"
+
+
 def test_missing_order_is_named():
     with pytest.raises(ValueError, match=r"needs the order 0\.95n"):
         claims.c05(changed(HIGH).isel(order=slice(5)), "untargeted 8")

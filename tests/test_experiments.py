@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib import datasets, experiments, models, results, training
+from lib import experiments, models, results
+from lib.attacks import pgd
 
 CPU = torch.device("cpu")
 ASKED = experiments.OrderCurves(
@@ -21,22 +22,6 @@ ASKED = experiments.OrderCurves(
     grid=4,
     steps=5,
 )
-
-
-@pytest.fixture
-def tiny(tmp_path, monkeypatch):
-    """A dataset and a checkpoint of its own, and a folder for results, for the length of a test."""
-    monkeypatch.setattr(models, "CHECKPOINTS", tmp_path / "checkpoints")
-    monkeypatch.setattr(results, "WORK", tmp_path / "work")
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (60, 1, 16, 16), generator=generator).to(torch.uint8)
-    torch.manual_seed(0)
-    network = models.build("resnet18", classes=3, mean=[0.5], deviation=[0.25], width=4).eval()
-    labels = network(images.float() / 255).argmax(1)
-    data = datasets.Dataset("tiny", "test", images, labels, ("a", "b", "c"))
-    training.save(network, data, data, training.Recipe(width=4), seconds=0.0, device=CPU)
-    monkeypatch.setitem(datasets.LOADERS, "tiny", lambda split, root: data)
-    return data
 
 
 def test_result_is_labelled_and_costs_what_it_says(tiny):
@@ -117,3 +102,30 @@ def test_published_results_come_from_the_checkpoints_at_hand():
         assert found.attrs["command"].startswith("python -m lib interactions ")
         assert json.loads(json.dumps(models.card(found.attrs["dataset"], found.attrs["model"])))["sha256"]
         assert found.sizes["image"] >= 100
+
+
+def test_steps_are_pgd_wherever_it_leads(tiny):
+    model, (images, labels) = models.load("tiny", "resnet18-standard"), tiny.batch(slice(0, 9))
+    found = experiments.attack(model, images, labels, "steps 3", epsilon=0.1, step_size=0.02)
+    expected = pgd(model, images, labels, epsilon=0.1, step_size=0.02, steps=3)
+    assert torch.equal(found.images, expected) and found.reached.all() and found.passes == 27
+    drop = (model(images) - model(expected)).gather(1, labels[:, None])[:, 0]
+    torch.testing.assert_close(found.utility, drop)
+    assert torch.equal(found.classes, model(expected).argmax(1)) and (found.steps == 3).all()
+
+
+@pytest.mark.parametrize("name", ["steps 2.5", "steps 0", "steps", "step 3"])
+def test_unknown_attacks(tiny, name):
+    with pytest.raises(ValueError, match=r"unknown attack .*write 'untargeted U' or 'targeted U' .* or 'steps N'"):
+        experiments.attack(models.load("tiny", "resnet18-standard"), *tiny.batch(slice(0, 2)), name)
+
+
+def test_the_attacked_category_is_the_class_the_first_attack_led_to(tiny):
+    """v of the class after the attack, on one image, by the game itself at the order where one context is all."""
+    asked = replace(ASKED, category="attacked", attacks=("steps 5",), fractions=(1.0,), epsilon=1.0, step_size=0.2)
+    found = experiments.order_curves(asked, device=CPU)
+    truth = experiments.order_curves(replace(asked, category="truth"), device=CPU)
+    changed = (found.class_after != found.label).values[0]
+    assert changed.any(), "the attack changes a class, or the test tests nothing"
+    differs = abs(found.interaction - truth.interaction).max(("variant", "order")).values > 1e-5
+    assert (differs == changed).all()
