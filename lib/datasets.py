@@ -3,10 +3,13 @@
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -14,8 +17,12 @@ from torch import Tensor
 from torchvision import datasets as tv_datasets
 from torchvision.transforms import functional as tv_functional
 
+from lib import imagenet
+
 DATA_VARIABLE = "ADVERSARIAL_INTERACTIONS_DATA"
 LOCAL_DATA = Path(__file__).parent.parent / "data" / "datasets"
+
+MODELNET10 = "modelnet10_1024.npz"
 
 PHOTO_CELL = 48
 """Side in pixels of the cells into which a photograph is cut; a cell belongs to one split alone."""
@@ -28,7 +35,10 @@ PHOTO_COUNTS = {"train": 12_000, "test": 2_000}
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled images: ``images`` uint8 (N, C, H, W), ``labels`` int64 (N,), ``classes`` the names by label."""
+    """Labelled images: ``images`` uint8 (N, C, H, W), ``labels`` int64 (N,), ``classes`` the names by label.
+
+    Of point clouds, ``images`` is float (N, 3, points, 1) in [0, 1], as ``as_images`` makes it.
+    """
 
     name: str
     split: str
@@ -41,12 +51,17 @@ class Dataset:
 
     def batch(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Images (B, C, H, W) as float32 in [0, 1] and labels (B,) of the chosen rows."""
-        return self.images[index].float() / 255, self.labels[index]
+        return as_float(self.images[index]), self.labels[index]
 
     def shuffled(self, seed: int) -> "Dataset":
         """The same images in an order that ``seed`` alone decides."""
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         return replace(self, images=self.images[order], labels=self.labels[order])
+
+
+def as_float(images: Tensor) -> Tensor:
+    """Images as float32 in [0, 1]: 8-bit ones divided by 255, others as they are."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
 
 
 def load(name: str, split: str = "test", *, root: str | Path | None = None) -> Dataset:
@@ -177,6 +192,111 @@ def _cifar10(split: str, root: str | Path | None) -> Dataset:
     )
 
 
+def _modelnet10(split: str, root: str | Path | None) -> Dataset:
+    """ModelNet10 as clouds of 1,024 points, from the arrays ``<split>_points`` and ``<split>_labels`` of one file."""
+    for place in places("modelnet10", root):
+        if (place / MODELNET10).is_file():
+            try:
+                with (place / MODELNET10).open("rb") as file, np.load(file) as arrays:
+                    points, labels = (torch.from_numpy(arrays[f"{split}_{what}"]) for what in ("points", "labels"))
+                    classes = tuple(map(str, arrays["classes"]))
+            except (BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
+                raise ValueError(f"{place / MODELNET10} is truncated or altered: copy it anew ({error})") from error
+            return Dataset("modelnet10", split, as_images(points), labels.long(), classes)
+    raise FileNotFoundError(
+        "modelnet10 was not found. Looked, in this order, at root "
+        f"({root if root is not None else 'not given'}), at the environment variable {DATA_VARIABLE} "
+        f"({os.environ.get(DATA_VARIABLE, 'not set')}, its folder modelnet10) and at {LOCAL_DATA / 'modelnet10'}. "
+        f"Put there {MODELNET10}, with train_points and test_points (clouds, 1024, 3) in the unit sphere, train_labels "
+        "and test_labels (clouds,) and the names in classes; lib.datasets.sample_mesh makes clouds of OFF meshes."
+    )
+
+
+def as_images(points: Tensor) -> Tensor:
+    """Clouds (N, P, 3) in the unit sphere as float32 images (N, 3, P, 1) in [0, 1]: a coordinate c is (c + 1)/2.
+
+    So a step of ε in the image is one of 2ε in coordinates. Raises ValueError for another shape, or points outside.
+    """
+    if points.ndim != 3 or points.shape[2] != 3:
+        raise ValueError(f"clouds must be (clouds, points, 3); got {tuple(points.shape)}")
+    if points.numel() and not points.abs().max() <= 1.001:  # half precision rounds
+        raise ValueError(
+            f"clouds must lie in the unit sphere; got coordinates up to {points.abs().max():.3g}: scale them"
+        )
+    return ((points.float() + 1) / 2).clamp(0, 1).transpose(1, 2)[..., None].contiguous()
+
+
+def sample_mesh(path: str | Path, *, points: int = 1024, seed: int = 0) -> Tensor:
+    """Points (P, 3) drawn evenly from the surface of a mesh in the format OFF, centred, the farthest at distance 1.
+
+    Polygons count as fans of triangles. Raises ValueError for a file that is no whole mesh with a surface.
+    """
+    try:
+        corners = _triangles(Path(path).read_text().splitlines())
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"{path} is no OFF mesh, or is truncated or altered: {error}") from error
+    a, b, c = corners.unbind(1)
+    area = torch.linalg.cross(b - a, c - a).norm(dim=1)
+    if not area.sum() > 0:
+        raise ValueError(f"the mesh {path} has no surface: it needs a polygon of some area")
+    generator = torch.Generator().manual_seed(seed)
+    face = torch.multinomial(area, points, replacement=True, generator=generator)
+    u, v = torch.rand(2, points, 1, generator=generator, dtype=area.dtype)
+    u, v = torch.where(u + v > 1, 1 - u, u), torch.where(u + v > 1, 1 - v, v)
+    drawn = a[face] + u * (b - a)[face] + v * (c - a)[face]
+    drawn -= drawn.mean(0)
+    return (drawn / drawn.norm(dim=1).max()).float()
+
+
+def _triangles(lines: list[str]) -> Tensor:
+    """Corners float64 (T, 3, 3) of the triangles of an OFF file; in ModelNet's, the counts may be glued to "OFF"."""
+    lines = [line for line in (line.partition("#")[0].strip() for line in lines) if line]
+    if not lines or not lines[0].startswith("OFF"):
+        raise ValueError("the first line is not 'OFF'")
+    lines[0] = lines[0].removeprefix("OFF")
+    vertices, faces, *_ = map(int, " ".join(lines[:2] if not lines[0] else lines[:1]).split())
+    lines = lines[1 if lines[0] else 2 :]
+    if len(lines) < vertices + faces:
+        raise ValueError(f"{vertices} vertices and {faces} faces are promised, {len(lines)} lines follow")
+    places = [[float(word) for word in line.split()[:3]] for line in lines[:vertices]]
+    index: list[tuple[int, ...]] = []
+    for line in lines[vertices : vertices + faces]:
+        count, *numbers = map(int, line.split()[: 1 + int(line.split()[0])])
+        if len(numbers) < count or not all(0 <= number < vertices for number in numbers):
+            raise ValueError(f"a face has wrong vertices: {line}")
+        index += [(numbers[0], *pair) for pair in pairwise(numbers[1:])]
+    return torch.tensor(places, dtype=torch.float64)[torch.tensor(index, dtype=torch.long).view(-1, 3)]
+
+
+def is_cloud(images: Tensor) -> bool:
+    """Whether images (..., C, H, W) are point clouds, (..., 3, P, 1): a point a pixel, its coordinates the channels."""
+    return images.shape[-3] == 3 and images.shape[-1] == 1
+
+
+def places(name: str, root: str | Path | None = None) -> list[Path]:
+    """Where the dataset ``name`` is looked for: at root alone, else as the environment variable and LOCAL_DATA say."""
+    if root is not None:
+        return [Path(root)]
+    variable = os.environ.get(DATA_VARIABLE)
+    return [Path(folder) / name for folder in (variable, LOCAL_DATA) if folder]
+
+
+def _imagenet(split: str, root: str | Path | None) -> Dataset:
+    """ImageNet's validation images, of which ``imagenet.LIMIT`` are drawn: the split "test"; there is no "train"."""
+    if split != "test":
+        raise ValueError("imagenet has its validation images alone, as the split 'test': nothing is trained on it here")
+    for place in places("imagenet", root):
+        if files := imagenet.labelled_files(place):
+            return Dataset("imagenet", split, *imagenet.read(files), imagenet.CLASSES)
+    raise FileNotFoundError(
+        "imagenet was not found. Looked, in this order, at root "
+        f"({root if root is not None else 'not given'}), at the environment variable {DATA_VARIABLE} "
+        f"({os.environ.get(DATA_VARIABLE, 'not set')}, its folder imagenet) and at {LOCAL_DATA / 'imagenet'}; there is "
+        "no public download. Put there the validation images, in folders named by wnid (n01440764/*.JPEG) or side by "
+        "side with a file of labels; the appendix on ImageNet says which."
+    )
+
+
 def _download_cifar10(place: Path) -> None:
     """Download the official batches by torchvision; ``place`` is made only once they are whole."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -210,13 +330,26 @@ def _image_folder(name: str, split: str, folder: Path) -> Dataset:
     return Dataset(name, split, torch.stack(pixels), torch.tensor(images.targets), tuple(images.classes))
 
 
-LOADERS: dict[str, Callable[[str, str | Path | None], Dataset]] = {"photos": _photos, "cifar10": _cifar10}
+LOADERS: dict[str, Callable[[str, str | Path | None], Dataset]] = {
+    "photos": _photos,
+    "cifar10": _cifar10,
+    "modelnet10": _modelnet10,
+    "imagenet": _imagenet,
+}
 
 ABOUT = {
     "photos": ("12,000 train, 2,000 test, 1×32×32", "cut from photographs inside scikit-image and scikit-learn"),
     "cifar10": (
         "50,000 train, 10,000 test, 3×32×32",
         f"root, ${DATA_VARIABLE}, data/datasets, or torchvision's download",
+    ),
+    "modelnet10": (
+        "3,991 train, 908 test, clouds of 1,024 points, 3×1024×1",
+        f"root, ${DATA_VARIABLE} or data/datasets",
+    ),
+    "imagenet": (
+        f"{imagenet.LIMIT:,} test, drawn from the validation images, 3×224×224",
+        f"root, ${DATA_VARIABLE} or data/datasets",
     ),
 }
 """For people: how many images of what shape, and where they come from."""

@@ -23,7 +23,7 @@ class OrderCurves:
     reaches utility u when its utility lies in (u, 17/16 u]: (8, 8.5] for the paper's 8. "steps 16" are that many steps
     of PGD wherever they lead (S-Table 2). ``category`` is the class of v: "truth", or "attacked", the class that the
     first attack led to (S-I.6). ``errors`` are the wanted sampling errors of an image, one an order; without them there
-    are ``replicates`` at every order.
+    are ``replicates`` at every order. The players are ``grid`` × ``grid`` cells, or 32 regions of each point cloud.
     """
 
     dataset: str = "photos"
@@ -81,9 +81,14 @@ def correct_images(model: nn.Module, data: Dataset, count: int, *, seed: int) ->
 
 
 def baseline(name: str, data: Dataset) -> Tensor:
-    """The masked value (C, H, W): "mean", the mean image of the dataset, or "zero" (S-I.5)."""
+    """The masked value (C, H, W): "mean", the mean image of the dataset, or "zero" (S-I.5).
+
+    Of point clouds either is the origin, 0.5 in the image: the points have no order, and their mean is zero.
+    """
     if name not in ("mean", "zero"):
         raise ValueError(f"unknown baseline {name!r}: choose 'mean' or 'zero'")
+    if datasets.is_cloud(data.images):
+        return torch.full(data.images.shape[1:], 0.5)
     if name == "zero":
         return torch.zeros(data.images.shape[1:])
     return game.mean_baseline(data.batch(slice(None))[0])
@@ -167,18 +172,41 @@ def measure(
     """I^(m) of images (V, I, C, H, W), V variants of I images on common coalitions, in units of v.
 
     ``rows`` (I,) names the images: with the seed it decides the draws of each, whatever else is measured with it.
-    ``design`` and ``group`` None are those that need the fewest passes for the sampling.
+    ``design`` and ``group`` None are those that need the fewest passes for the sampling. Each point cloud has players
+    of its own, the regions of its first variant, and is measured by itself.
     """
     if value not in game.VALUES:
         raise ValueError(f"unknown value {value!r}: choose one of {', '.join(game.VALUES)}")
-    of = players.grid(*images.shape[-2:], side=grid)
     name = designs.DEFAULTS.get(sampling, "four_point") if design is None else design
-    drawing = designs.design(name, of, sampling=sampling, group=designs.GROUPS.get(name, 1) if group is None else group)
-    played = game.MaskingGame(
-        model, of, images, labels, baseline=baseline, value=game.VALUES[value], batch_size=batch_size
-    )
-    seeds = [(seed, row) for row in rows]
-    return estimators.order_means(played, drawing, orders=orders, replicates=replicates, errors=errors, seeds=seeds)
+    size = designs.GROUPS.get(name, 1) if group is None else group
+
+    def order_means(of: players.Players, chosen: slice) -> estimators.OrderMeans:
+        drawing = designs.design(name, of, sampling=sampling, group=size)
+        played = game.MaskingGame(
+            model,
+            of,
+            images[:, chosen],
+            labels[chosen],
+            baseline=baseline,
+            value=game.VALUES[value],
+            batch_size=batch_size,
+        )
+        seeds = [(seed, row) for row in rows[chosen]]
+        return estimators.order_means(played, drawing, orders=orders, replicates=replicates, errors=errors, seeds=seeds)
+
+    if not datasets.is_cloud(images):
+        return order_means(players.grid(*images.shape[-2:], side=grid), slice(None))
+    return joined([order_means(players.regions(cloud), slice(k, k + 1)) for k, cloud in enumerate(images[0])])
+
+
+def joined(estimates: list[estimators.OrderMeans]) -> estimators.OrderMeans:
+    """Estimates at the same orders, each of some images, as one of all of them."""
+    most = max(each.replicates.shape[-2] for each in estimates)
+    padded = [
+        torch.nn.functional.pad(each.replicates, (0, 0, 0, most - each.replicates.shape[-2]), value=torch.nan)
+        for each in estimates
+    ]
+    return estimators.OrderMeans(estimates[0].orders, torch.cat(padded, -3), sum(each.passes for each in estimates))
 
 
 def order_curves(
@@ -192,9 +220,10 @@ def order_curves(
     """Carry out the measurement: one row an image, in blocks that an interrupted run does not measure again."""
     if asked.category not in ("truth", "attacked"):
         raise ValueError(f"unknown category {asked.category!r}: choose 'truth' or 'attacked'")
-    orders = sampling.orders(asked.grid**2, list(asked.fractions))
     model = models.load(asked.dataset, asked.model, device=device)
     data = datasets.load(asked.dataset, "test", root=root)
+    n = players.REGIONS if datasets.is_cloud(data.images) else asked.grid**2
+    orders = sampling.orders(n, list(asked.fractions))
     reference = baseline(asked.baseline, data).to(device)
     rows, images, labels = correct_images(model, data, asked.images, seed=asked.seed)
 
@@ -228,7 +257,7 @@ def order_curves(
             seed=asked.seed,
             batch_size=batch_size,
         )
-        return labelled(asked, rows[chosen.cpu()], labels[chosen], attacked, estimate)
+        return labelled(asked, rows[chosen.cpu()], labels[chosen], attacked, estimate).assign_attrs(players=n)
 
     return results.measured(
         block,
@@ -283,7 +312,6 @@ def labelled(
             "sampling": asked.sampling,
             "design": asked.design,
             "group": asked.group,
-            "players": asked.grid**2,
             "epsilon": asked.epsilon,
         },
     )

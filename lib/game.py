@@ -1,13 +1,13 @@
 """Games: v(S|x), the scalar output of a model on an image of which only the players in S are kept (§3)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.datasets import check_images, check_labels
-from lib.players import Players
+from lib.players import Players, expand_each
 
 Game = Callable[[Tensor], Tensor]
 """From coalitions bool (I, B, n), B for each of I images, to values (..., I, B)."""
@@ -48,7 +48,8 @@ class MaskingGame:
     """The games of I images: a player outside the coalition has its pixels replaced by those of the baseline.
 
     ``images`` is (I, C, H, W), or (V, I, C, H, W) for V variants (normal, adversarial) of the same images that are to
-    be played with the same coalitions. ``labels`` (I,) chooses the class of v. ``baseline`` is (C, H, W).
+    be played with the same coalitions. ``players`` are those of every image, or, in a sequence, of one image each, all
+    of one number. ``labels`` (I,) chooses the class of v. ``baseline`` is (C, H, W).
     ``passes`` counts the forward passes, a masked image each. ``precision`` other than float32 is autocast, with
     rounding errors in v that have to be measured before they are accepted (on a GPU, PyTorch's own switch decides
     whether float32 convolutions use TF32). ``batch_size`` masked images go through the
@@ -59,7 +60,7 @@ class MaskingGame:
     def __init__(
         self,
         model: nn.Module,
-        players: Players,
+        players: Players | Sequence[Players],
         images: Tensor,
         labels: Tensor,
         *,
@@ -72,11 +73,17 @@ class MaskingGame:
             raise ValueError(f"images must be (I, C, H, W) or (V, I, C, H, W); got {tuple(images.shape)}")
         check_images(images.flatten(0, -4), shape=tuple(baseline.shape))
         check_images(baseline[None])
-        if images.shape[-2:] != players.partition.shape:
-            raise ValueError(
-                f"the players partition an image of {tuple(players.partition.shape)} pixels, "
-                f"the images have {tuple(images.shape[-2:])}"
-            )
+        every = [players] if isinstance(players, Players) else list(players)
+        if not isinstance(players, Players) and len(every) != images.shape[-4]:
+            raise ValueError(f"a sequence of players has one an image; got {len(every)} for {images.shape[-4]} images")
+        for each in every:
+            if images.shape[-2:] != each.partition.shape:
+                raise ValueError(
+                    f"the players partition an image of {tuple(each.partition.shape)} pixels, "
+                    f"the images have {tuple(images.shape[-2:])}"
+                )
+            if each.n != every[0].n:
+                raise ValueError(f"every image must have the same number of players; got {every[0].n} and {each.n}")
         batch_size = BATCH[images.device.type] if batch_size is None else batch_size
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
@@ -85,6 +92,8 @@ class MaskingGame:
         check_labels(labels, images=images.shape[-4], classes=classes)
         self.model = model
         self.players = players
+        self.n = every[0].n
+        self.partitions = torch.stack([each.partition for each in every]).to(images.device)
         self.images = images
         self.labels = labels
         self.baseline = baseline.to(images)
@@ -97,10 +106,10 @@ class MaskingGame:
     def __call__(self, coalitions: Tensor) -> Tensor:
         """Values (I, B), or (V, I, B), of the coalitions bool (I, B, n), B for each image."""
         images = self.images.shape[-4]
-        fits = coalitions.ndim == 3 and coalitions.shape[0] == images and coalitions.shape[2] == self.players.n
+        fits = coalitions.ndim == 3 and coalitions.shape[0] == images and coalitions.shape[2] == self.n
         if not fits or coalitions.dtype != torch.bool:
             raise ValueError(
-                f"coalitions must be bool ({images} images, B, {self.players.n} players); "
+                f"coalitions must be bool ({images} images, B, {self.n} players); "
                 f"got {tuple(coalitions.shape)} of {coalitions.dtype}"
             )
         if self.images.ndim == 5:
@@ -118,8 +127,8 @@ class MaskingGame:
             first, last = start // each, (stop - 1) // each
             owner = torch.arange(start, stop, device=images.device) // each
             shown = channels_last[first, None] if first == last else channels_last[owner]  # one image needs no copies
-            kept = self.players.expand(flat[start:stop].to(images.device)).movedim(1, 3)
-            masked = torch.where(kept, shown, baseline).movedim(3, 1)
+            kept = self._kept(flat[start:stop].to(images.device), owner)
+            masked = torch.where(kept.movedim(1, 3), shown, baseline).movedim(3, 1)
             try:
                 with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
                     logits = self.model(masked)
@@ -132,3 +141,9 @@ class MaskingGame:
             self.passes += stop - start
             start = stop
         return values.view(count, each)
+
+    def _kept(self, coalitions: Tensor, owner: Tensor) -> Tensor:
+        """Pixel masks bool (b, 1, H, W) of the coalitions (b, n) of the images ``owner`` (b,)."""
+        if isinstance(self.players, Players):
+            return self.players.expand(coalitions)
+        return expand_each(self.partitions[owner], coalitions)

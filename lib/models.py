@@ -16,6 +16,8 @@ from torchvision.models import vgg
 from torchvision.models.densenet import DenseNet
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from lib import datasets, imagenet, pointnet
+
 CHECKPOINTS = Path(__file__).parent.parent / "data" / "checkpoints"
 
 
@@ -109,6 +111,11 @@ def densenet161(*, classes: int, mean: list[float], deviation: list[float], widt
     return nn.Sequential(Normalize(mean, deviation), network)
 
 
+def pointnet2(*, classes: int, mean: list[float], deviation: list[float], width: int) -> nn.Sequential:
+    """PointNet++ for point clouds as images (B, 3, points, 1) in [0, 1], whose coordinates ``Normalize`` restores."""
+    return nn.Sequential(Normalize(mean, deviation), *pointnet.layers(classes=classes, width=width))
+
+
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "resnet18": partial(resnet, BasicBlock, (2, 2, 2, 2)),
     "resnet34": partial(resnet, BasicBlock, (3, 4, 6, 3)),
@@ -116,6 +123,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "wide_resnet50_4": partial(resnet, Bottleneck, (3, 4, 6, 3), factor=4),
     "densenet161": densenet161,
     "vgg16": vgg16,
+    "pointnet2": pointnet2,
 }
 TRAININGS = ("standard", "adversarial", "smoothed")
 
@@ -148,8 +156,13 @@ def load(dataset: str, name: str, *, device: torch.device | str = "cpu") -> nn.M
 def restore(dataset: str, name: str) -> nn.Module:
     """The same model as it was trained, each layer by itself.
 
-    Raises ValueError for an unknown model and for weights that do not match the checksum of their card.
+    Models for "imagenet" are public ones, looked up or downloaded. Raises ValueError for an unknown model and for
+    weights that do not match the checksum of their card.
     """
+    if dataset == "imagenet":
+        weights = imagenet.weights(name, datasets.places(dataset))
+        network = imagenet.network(name.rpartition("-")[0], weights)
+        return freeze(nn.Sequential(Normalize(weights.mean, weights.deviation), network))
     about = card(dataset, name)
     path = CHECKPOINTS / dataset / f"{name}.safetensors"
     if not path.exists():
@@ -166,8 +179,14 @@ def restore(dataset: str, name: str) -> nn.Module:
 
 
 def fold(model: nn.Module) -> nn.Module:
-    """A copy of a frozen model with each batch normalisation folded into the convolution before it, channels last."""
-    traced = fx.symbolic_trace(copy.deepcopy(model))
+    """A copy of a frozen model with each batch normalisation folded into the convolution before it, channels last.
+
+    A network whose way depends on its input, which fx cannot trace, is copied as it is.
+    """
+    try:
+        traced = fx.symbolic_trace(copy.deepcopy(model))
+    except (fx.proxy.TraceError, TypeError, RuntimeError):
+        return freeze(copy.deepcopy(model)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def layer(node: fx.Node) -> nn.Module | None:
         return traced.get_submodule(str(node.target)) if node.op == "call_module" else None

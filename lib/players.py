@@ -5,6 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lib.datasets import is_cloud
+from lib.pointnet import farthest_points
+
+REGIONS = 32
+"""Players of a point cloud, as in the authors' code."""
+
 
 @dataclass(frozen=True)
 class Players:
@@ -40,6 +46,39 @@ def pixels(height: int, width: int) -> Players:
     """Every pixel a player, numbered row by row; neighbours share an edge or a corner."""
     cells = torch.arange(height * width).view(height, width)
     return Players(height * width, cells, _touching(cells))
+
+
+def regions(cloud: Tensor, *, n: int = REGIONS, nearest: int = 3) -> Players:
+    """``n`` regions of one point cloud (3, P, 1) in [0, 1]: the points by the nearest of n centres far apart.
+
+    The centres are ``pointnet.farthest_points``. Neighbours are the pairs of a region and one of the ``nearest`` ones
+    by their centres, each pair once. Raises ValueError for another shape, or more regions than different points.
+    """
+    if cloud.ndim != 3 or not is_cloud(cloud):
+        raise ValueError(f"a point cloud is (3, points, 1); got {tuple(cloud.shape)}")
+    points = 2 * cloud.squeeze(2).T - 1
+    if not 2 <= n <= len(points) or not 1 <= nearest < n:
+        raise ValueError(
+            f"{len(points)} points make 2..{len(points)} regions, of which 1 up to all others are nearest; "
+            f"got {n} regions and {nearest} nearest"
+        )
+    centres = points[farthest_points(points[None], n)[0]]
+    partition = _distances(points, centres).argmin(1)
+    if len(partition.unique()) < n:
+        raise ValueError(f"{n} regions need as many different points; the cloud has {len(points.unique(dim=0))}")
+    between = _distances(centres, centres).fill_diagonal_(torch.inf)
+    second = between.topk(nearest, largest=False).indices.flatten().cpu()
+    pairs = torch.stack([torch.arange(n).repeat_interleave(nearest), second], 1)
+    return Players(n, partition[:, None].cpu(), pairs.sort(1).values.unique(dim=0))
+
+
+def expand_each(partitions: Tensor, coalitions: Tensor) -> Tensor:
+    """Pixel masks bool (B, 1, H, W) of the coalitions bool (B, n), each by a partition (B, H, W) of its own."""
+    return coalitions.gather(1, partitions.flatten(1)).view(len(coalitions), 1, *partitions.shape[1:])
+
+
+def _distances(points: Tensor, centres: Tensor) -> Tensor:
+    return torch.cdist(points, centres, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _touching(cells: Tensor) -> Tensor:

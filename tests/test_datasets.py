@@ -334,6 +334,152 @@ def test_truncated_official_batches(official, no_network):
         datasets.load("cifar10", root=place)
 
 
+# ModelNet10.
+
+
+def model_net(place, **changes):
+    """A file of four training and two test clouds of five points each."""
+    place.mkdir(parents=True)
+    points = np.linspace(-1, 1, 4 * 5 * 3).reshape(4, 5, 3).astype(np.float16)
+    arrays = {
+        "train_points": points,
+        "train_labels": np.arange(4, dtype=np.uint8) % 2,
+        "test_points": points[1:3],
+        "test_labels": np.array([1, 0], dtype=np.uint8),
+        "classes": np.array(["bed", "chair"]),
+    }
+    np.savez(place / datasets.MODELNET10, **{**arrays, **changes})
+    return place
+
+
+def test_modelnet10_is_clouds_as_images(no_network, tmp_path):
+    train, test = (datasets.load("modelnet10", split, root=model_net(tmp_path / split)) for split in ("train", "test"))
+    assert (train.name, train.classes, len(train), len(test)) == ("modelnet10", ("bed", "chair"), 4, 2)
+    assert train.labels.tolist() == [0, 1, 0, 1] and test.labels.tolist() == [1, 0]
+    assert train.images.shape == (4, 3, 5, 1) and train.images.dtype == torch.float32
+    coordinates = np.linspace(-1, 1, 60).reshape(4, 5, 3)
+    images, labels = train.batch(torch.tensor([2, 0]))
+    assert torch.equal(images, train.images[[2, 0]]) and labels.dtype == torch.int64
+    for cloud, point, axis in [(0, 0, 0), (2, 3, 1), (3, 4, 2)]:
+        expected = (coordinates[cloud, point, axis] + 1) / 2
+        assert train.images[cloud, axis, point, 0].item() == pytest.approx(expected, abs=1e-3)
+    datasets.check_images(train.images, shape=(3, 5, 1))
+    assert datasets.is_cloud(train.images) and datasets.is_cloud(train.images[0])
+    assert not datasets.is_cloud(toy().images) and not datasets.is_cloud(torch.rand(2, 1, 5, 1))
+
+
+def test_modelnet10_is_looked_up_in_order(no_network, tmp_path, monkeypatch):
+    model_net(Path("data/datasets/modelnet10"))
+    assert datasets.load("modelnet10").classes == ("bed", "chair")
+    model_net(tmp_path / "variable" / "modelnet10", classes=np.array(["there"] * 2))
+    monkeypatch.setenv(datasets.DATA_VARIABLE, str(tmp_path / "variable"))
+    assert datasets.load("modelnet10").classes == ("there", "there")
+    root = model_net(tmp_path / "root", classes=np.array(["here"] * 2))
+    assert datasets.load("modelnet10", root=root).classes == ("here", "here")
+    assert not no_network
+
+
+def test_a_missing_modelnet10_lists_every_place(no_network, tmp_path, monkeypatch):
+    monkeypatch.setenv(datasets.DATA_VARIABLE, "elsewhere")
+    with pytest.raises(FileNotFoundError) as caught:
+        datasets.load("modelnet10")
+    for part in ("root (not given)", f"variable {datasets.DATA_VARIABLE} (elsewhere, its folder modelnet10)"):
+        assert part in str(caught.value)
+    assert str(datasets.LOCAL_DATA / "modelnet10") in str(caught.value)
+    assert f"Put there {datasets.MODELNET10}" in str(caught.value)
+    with pytest.raises(FileNotFoundError, match=r"root \(.*nowhere\)"):
+        datasets.load("modelnet10", root=tmp_path / "nowhere")
+    assert not no_network and not list(Path().rglob("*"))
+
+
+@pytest.mark.parametrize("keep", [0, 100, 900])
+def test_a_truncated_modelnet10(keep, no_network, tmp_path):
+    path = model_net(tmp_path / "here") / datasets.MODELNET10
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=rf"{datasets.MODELNET10} is truncated or altered: copy it anew"):
+        datasets.load("modelnet10", root=tmp_path / "here")
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        (torch.zeros(4, 3), r"clouds must be \(clouds, points, 3\); got \(4, 3\)"),
+        (torch.zeros(2, 3, 4), r"clouds must be \(clouds, points, 3\); got \(2, 3, 4\)"),
+        (torch.full((1, 4, 3), 1.5), r"clouds must lie in the unit sphere; got coordinates up to 1\.5: scale them"),
+        (torch.full((1, 4, 3), torch.nan), r"clouds must lie in the unit sphere; got coordinates up to nan"),
+    ],
+)
+def test_clouds_that_are_none(points, message):
+    with pytest.raises(ValueError, match=message):
+        datasets.as_images(points)
+
+
+# Meshes.
+
+BOX = """OFF
+8 6 12
+0 0 0
+4 0 0
+4 2 0
+0 2 0
+0 0 1
+4 0 1
+4 2 1
+0 2 1
+4 3 2 1 0
+4 4 5 6 7
+4 0 1 5 4
+4 1 2 6 5
+4 2 3 7 6
+4 3 0 4 7
+"""
+
+
+@pytest.mark.parametrize("glued", [False, True])
+def test_a_mesh_is_sampled_evenly_by_area(glued, tmp_path):
+    """A box of 4 × 2 × 1: every point on a side, each side by its share of the area, and evenly over it."""
+    path = tmp_path / "box.off"
+    path.write_text(BOX.replace("OFF\n", "OFF") if glued else "# a box\n" + BOX)
+    points = datasets.sample_mesh(path, points=20_000)
+    assert points.shape == (20_000, 3) and points.dtype == torch.float32
+    assert points.mean(0).abs().max() < 1e-4 and points.norm(dim=1).max().item() == pytest.approx(1, abs=1e-4)
+    datasets.as_images(points[None])
+    lower, upper = points.amin(0), points.amax(0)
+    places = (points - lower) / (upper - lower)  # in the unit cube
+    assert torch.allclose((upper - lower) / (upper - lower)[2], torch.tensor([4.0, 2.0, 1.0]), rtol=1e-3)
+    for axis, area in ((0, 2.0), (1, 4.0), (2, 8.0)):
+        for end in (0.0, 1.0):
+            side = (places[:, axis] - end).abs() < 1e-5
+            share = area / 28
+            assert abs(side.float().mean() - share) < 4.5 * (share * (1 - share) / 20_000) ** 0.5
+            others = places[side][:, [k for k in range(3) if k != axis]]
+            assert (others.mean(0) - 0.5).abs().max() < 4.5 * (1 / 12 / side.sum()) ** 0.5
+            assert (others.var(0) - 1 / 12).abs().max() < 0.01
+    assert ((places < 1e-5) | (places > 1 - 1e-5)).any(1).all()
+    assert torch.equal(datasets.sample_mesh(path), datasets.sample_mesh(path))
+    assert not torch.equal(datasets.sample_mesh(path), datasets.sample_mesh(path, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is no OFF mesh, or is truncated or altered: the first line is not 'OFF'"),
+        ("PLY\n1 2 3\n", "the first line is not 'OFF'"),
+        ("OFF\n", "is no OFF mesh"),
+        (BOX[:60], "8 vertices and 6 faces are promised, 9 lines follow"),
+        (BOX.replace("4 3 2 1 0", "4 3 2 1 8"), "a face has wrong vertices: 4 3 2 1 8"),
+        (BOX.replace("4 3 2 1 0", "4 3 2 1"), "a face has wrong vertices: 4 3 2 1"),
+        (BOX.replace("4 3 2 1 0", "x"), "is no OFF mesh"),
+        ("OFF\n3 1 0\n0 0 0\n1 1 1\n2 2 2\n3 0 1 2\n", "has no surface"),
+        ("OFF\n3 0 0\n0 0 0\n1 1 1\n2 2 2\n", "has no surface"),
+    ],
+)
+def test_a_mesh_that_is_none(text, message, tmp_path):
+    (tmp_path / "mesh.off").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        datasets.sample_mesh(tmp_path / "mesh.off")
+
+
 # Errors.
 
 
@@ -343,7 +489,7 @@ def test_unknown_dataset(name, empty_folder):
         datasets.load(name)
 
 
-@pytest.mark.parametrize("name", ["photos", "cifar10"])
+@pytest.mark.parametrize("name", ["photos", "cifar10", "modelnet10"])
 def test_unknown_split(name, empty_folder):
     with pytest.raises(ValueError, match=r"unknown split 'validation': choose 'train' or 'test'"):
         datasets.load(name, "validation")

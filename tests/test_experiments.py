@@ -1,13 +1,14 @@
 """The experiment from dataset to labelled result, on a tiny model: resumed, batched, costed, and refused."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from lib import experiments, models, results
+from lib import datasets, designs, estimators, experiments, game, models, players, results, training
 from lib.attacks import pgd
 
 CPU = torch.device("cpu")
@@ -99,7 +100,7 @@ def test_published_results_come_from_the_checkpoints_at_hand():
     assert files
     for path in files:
         found = results.read(path)
-        assert found.attrs["command"].startswith("python -m lib interactions ")
+        assert re.match("python -m lib (interactions|disentanglement|defenses) ", found.attrs["command"])
         assert json.loads(json.dumps(models.card(found.attrs["dataset"], found.attrs["model"])))["sha256"]
         assert found.sizes["image"] >= 100
 
@@ -146,6 +147,92 @@ def test_the_attacked_category_is_the_class_the_first_attack_led_to(tiny, monkey
     assert np.allclose(found.interaction.sel(variant="normal"), alone.mean()[0], atol=1e-5)
     truth = experiments.order_curves(replace(asked, category="truth"), device=CPU)
     assert not np.allclose(found.interaction, truth.interaction, atol=1e-3)
+
+
+CLOUDS = experiments.OrderCurves(
+    dataset="shapes",
+    model="pointnet2-standard",
+    attacks=("untargeted 0.05",),
+    epsilon=0.05,
+    step_size=0.005,
+    images=3,
+    design="four_point",
+    replicates=4,
+    fractions=(0.0, 0.5, 1.0),
+    steps=5,
+)
+
+
+@pytest.fixture
+def shapes(tmp_path, monkeypatch):
+    """Ten point clouds and a PointNet++ of their own, for the length of a test."""
+    monkeypatch.setattr(models, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(results, "WORK", tmp_path / "work")
+    clouds = datasets.as_images(torch.rand(10, 64, 3, generator=torch.Generator().manual_seed(0)) - 0.5)
+    torch.manual_seed(0)
+    network = models.build("pointnet2", classes=3, mean=[0.5] * 3, deviation=[0.5] * 3, width=4)
+    network(clouds)
+    labels = models.freeze(network)(clouds).argmax(1)
+    data = datasets.Dataset("shapes", "test", clouds, labels, ("a", "b", "c"))
+    about = training.Recipe(architecture="pointnet2", width=4)
+    training.save(network, data, data, about, seconds=0.0, device=CPU)
+    monkeypatch.setitem(datasets.LOADERS, "shapes", lambda split, root: data)
+    return data
+
+
+def test_point_clouds_play_with_32_regions_of_their_own(shapes):
+    """The whole experiment; and I^(m) of each cloud is that of a game with its own players, by hand."""
+    found = experiments.order_curves(CLOUDS, device=CPU)
+    assert dict(found.sizes) == {"variant": 2, "attack": 1, "image": 3, "order": 3}
+    assert found.attrs["players"] == 32 and found.order.values.tolist() == [0, 15, 30]
+    assert found.attrs["passes"] == 4 * 4 * 3 * 2 * 3  # corners, replicates, orders, variants, clouds
+    model = models.load("shapes", "pointnet2-standard")
+    for number, row in enumerate(found.image.values.tolist()):
+        of = players.regions(shapes.images[row])
+        played = game.MaskingGame(
+            model, of, shapes.images[[row]], shapes.labels[[row]], baseline=torch.full((3, 64, 1), 0.5)
+        )
+        drawing = designs.four_point(of, sampling="neighbours")
+        alone = estimators.order_means(played, drawing, orders=[0, 15, 30], replicates=4, seeds=[(0, row)])
+        assert np.allclose(found.interaction.sel(variant="normal")[number], alone.mean()[0], atol=1e-5)
+
+
+def test_pairs_of_a_cloud_are_its_own_neighbours(shapes, monkeypatch):
+    """What is played differs, over the four corners, in pairs of the cloud's own list alone."""
+    drawn, four_point = [], designs.four_point
+
+    def spied(of, *, sampling):
+        draw = four_point(of, sampling=sampling)
+
+        def spy(order, count, generator):
+            corners, scale = draw(order, count, generator)
+            ends = torch.stack([corners[:, 0] ^ corners[:, 2], corners[:, 0] ^ corners[:, 1]], 1).int().argmax(2)
+            drawn.append((of, {tuple(sorted(pair)) for pair in ends.tolist()}))
+            return corners, scale
+
+        return spy
+
+    monkeypatch.setattr(designs, "four_point", spied)
+    experiments.order_curves(replace(CLOUDS, replicates=40, fractions=(0.5,)), device=CPU)
+    assert len(drawn) == 3
+    own = [set(map(tuple, of.neighbours.tolist())) for of, _ in drawn]
+    assert own[0] != own[1] and all(pairs <= mine for (_, pairs), mine in zip(drawn, own, strict=True))
+
+
+def test_clouds_of_different_counts_of_replicates_are_joined(shapes):
+    wanted = replace(CLOUDS, replicates=60, errors=(1e-3, 1e-3, 1e-3))
+    found = experiments.order_curves(wanted, device=CPU)
+    assert found.interaction.notnull().all() and found.replicates.min() >= estimators.PILOT
+    parts = [estimators.OrderMeans([1, 2], torch.full((2, 1, r, 2), float(r)), passes=r) for r in (3, 5)]
+    joined = experiments.joined(parts)
+    assert joined.passes == 8 and joined.orders == [1, 2] and joined.replicates.shape == (2, 2, 5, 2)
+    assert joined.replicates.isfinite().sum(-2)[0].tolist() == [[3, 3], [5, 5]]
+    assert joined.mean()[0].tolist() == [[3, 3], [5, 5]]
+
+
+@pytest.mark.parametrize("name", ["mean", "zero"])
+def test_masked_points_go_to_the_origin(name, shapes):
+    assert torch.equal(experiments.baseline(name, shapes), torch.full((3, 64, 1), 0.5))
 
 
 def test_an_unknown_category(tiny):

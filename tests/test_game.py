@@ -211,3 +211,49 @@ def test_a_single_image_that_does_not_fit_is_an_error(pictures):
     full = game.MaskingGame(models.freeze(Full()), players.grid(8, 8, side=4), images, labels, baseline=baseline)
     with pytest.raises(torch.OutOfMemoryError):
         full(torch.ones(1, 3, 16, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_each_image_may_have_players_of_its_own(batch_size):
+    """Three clouds with different regions: what the model sees is what masking by hand gives, point by point."""
+    clouds = torch.rand(3, 3, 40, 1, generator=torch.Generator().manual_seed(0))
+    own = [players.regions(cloud, n=4) for cloud in clouds]
+    assert not torch.equal(own[0].partition, own[1].partition)
+    spy, origin = Spy(), torch.full((3, 40, 1), 0.5)
+    masking = game.MaskingGame(
+        spy, own, clouds, torch.tensor([0, 3, 1]), baseline=origin, value=game.logit, batch_size=batch_size
+    )
+    coalitions = coalitions_of(3, 5, 4)
+    spy.seen.clear()
+    values = masking(coalitions)
+    seen = torch.cat(spy.seen).view(3, 5, 3, 40, 1)
+    for i in range(3):
+        for b in range(5):
+            by_hand = clouds[i].clone()
+            for point in range(40):
+                if not coalitions[i, b, own[i].partition[point, 0]]:
+                    by_hand[:, point] = 0.5
+            assert torch.equal(seen[i, b], by_hand)
+            expected = Spy()(by_hand[None])[0, [0, 3, 1][i]]
+            assert values[i, b].item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_players_of_each_image_that_are_all_the_same(network, pictures):
+    model, (images, labels) = network(), pictures(2)
+    grid, coalitions, baseline = players.grid(8, 8, side=2), coalitions_of(2, 5, 4), torch.zeros(1, 8, 8)
+    one, each = (game.MaskingGame(model, of, images, labels, baseline=baseline) for of in (grid, [grid, grid]))
+    assert torch.equal(one(coalitions), each(coalitions))
+
+
+@pytest.mark.parametrize(
+    ("sides", "message"),
+    [
+        ([2], r"a sequence of players has one an image; got 1 for 2 images"),
+        ([2, 2, 2], r"a sequence of players has one an image; got 3 for 2 images"),
+        ([2, 4], r"every image must have the same number of players; got 4 and 16"),
+    ],
+)
+def test_players_must_fit_the_images(sides, message, empty_folder):
+    own = [players.grid(8, 8, side=side) for side in sides]
+    with pytest.raises(ValueError, match=message):
+        game.MaskingGame(Spy(), own, torch.rand(2, 1, 8, 8), torch.tensor([0, 1]), baseline=torch.zeros(1, 8, 8))

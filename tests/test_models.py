@@ -178,6 +178,30 @@ def test_fold_leaves_the_model_alone_and_what_it_cannot_fold(network):
     assert sum(isinstance(layer, nn.BatchNorm2d) for layer in folded.modules()) == 2
 
 
+@pytest.mark.parametrize(
+    "chosen",
+    [lambda x: x.mean() > 0.5, lambda x: len(x) > 2, lambda x: list(range(x.shape[0]))],
+    ids=["value", "length", "range"],
+)
+def test_what_cannot_be_traced_is_left_as_it_is(chosen):
+    class Moody(nn.Module):
+        """A network whose way depends on its input."""
+
+        def __init__(self):
+            super().__init__()
+            self.bright, self.dark, self.norm = nn.Conv2d(1, 2, 1), nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)
+
+        def forward(self, x):
+            return self.norm(self.bright(x) if chosen(x) else self.dark(x))
+
+    model = models.freeze(Moody())
+    folded = models.fold(model)
+    assert isinstance(folded, Moody) and folded is not model
+    assert not folded.training and not any(p.requires_grad for p in folded.parameters())
+    for x in (torch.rand(2, 1, 4, 4) / 4, 1 - torch.rand(2, 1, 4, 4) / 4):
+        torch.testing.assert_close(folded(x), model(x))
+
+
 def test_available(checkpoints, monkeypatch, tmp_path):
     assert models.available() == ["other/resnet18-adversarial", "toy/resnet18-standard"]
     monkeypatch.setattr(models, "CHECKPOINTS", tmp_path / "nowhere")

@@ -82,3 +82,62 @@ def test_a_grid_must_divide_both_sides(empty_folder):
         players.grid(12, 30, side=4)
     with pytest.raises(ValueError, match=r"5×5 players .* 12×30 pixels"):
         players.grid(12, 30, side=5)
+
+
+def a_cloud(points=120, *, seed=0):
+    """A random point cloud (3, points, 1) in [0, 1]."""
+    return torch.rand(3, points, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(("n", "nearest"), [(2, 1), (8, 3), (32, 3)])
+def test_regions_of_a_cloud_by_brute_force(n, nearest, seed):
+    cloud = a_cloud(seed=seed)
+    regions = players.regions(cloud, n=n, nearest=nearest)
+    assert regions.n == n and regions.partition.shape == (120, 1) and regions.partition.dtype == torch.int64
+    points = cloud[:, :, 0].T
+    centres = [max(range(120), key=lambda p: (points[p] - 0.5).norm().item())]
+    while len(centres) < n:
+        centres.append(max(range(120), key=lambda p: min((points[p] - points[c]).norm().item() for c in centres)))
+    for p in range(120):
+        gaps = [(points[p] - points[c]).norm().item() for c in centres]
+        assert regions.partition[p, 0] == min(range(n), key=gaps.__getitem__)
+    wanted = set()
+    for i in range(n):
+        others = sorted(set(range(n)) - {i}, key=lambda j: (points[centres[i]] - points[centres[j]]).norm().item())
+        wanted |= {frozenset((i, j)) for j in others[:nearest]}
+    pairs = as_sets(regions.neighbours)
+    assert len(pairs) == len(set(pairs)) and set(pairs) == wanted
+
+
+def test_regions_by_default_are_32_with_the_three_nearest():
+    regions = players.regions(a_cloud())
+    assert regions.n == 32 and regions.partition.unique().tolist() == list(range(32))
+    assert torch.equal(regions.neighbours, players.regions(a_cloud(), n=32, nearest=3).neighbours)
+    assert 48 <= len(regions.neighbours) <= 96 and regions.neighbours.unique().tolist() == list(range(32))
+
+
+def test_expand_each_keeps_the_pixels_of_each_coalition_by_its_own_partition():
+    partitions = torch.stack([players.regions(a_cloud(seed=seed), n=5).partition for seed in (0, 1, 2)])
+    coalitions = torch.rand(3, 5, generator=torch.Generator().manual_seed(0)) < 0.5
+    masks = players.expand_each(partitions, coalitions)
+    assert masks.shape == (3, 1, 120, 1)
+    for b, p in itertools.product(range(3), range(120)):
+        assert masks[b, 0, p, 0] == coalitions[b, partitions[b, p, 0]]
+
+
+@pytest.mark.parametrize(
+    ("cloud", "options", "message"),
+    [
+        (torch.rand(3, 8, 8), {}, r"a point cloud is \(3, points, 1\); got \(3, 8, 8\)"),
+        (torch.rand(2, 3, 8, 1), {}, r"a point cloud is \(3, points, 1\); got \(2, 3, 8, 1\)"),
+        (torch.rand(3, 8, 1), {}, r"8 points make 2\.\.8 regions, .*; got 32 regions and 3 nearest"),
+        (torch.rand(3, 8, 1), {"n": 1}, r"got 1 regions and 3 nearest"),
+        (torch.rand(3, 8, 1), {"n": 4, "nearest": 4}, r"got 4 regions and 4 nearest"),
+        (torch.rand(3, 8, 1), {"n": 4, "nearest": 0}, r"got 4 regions and 0 nearest"),
+        (torch.full((3, 8, 1), 0.25), {"n": 4}, r"4 regions need as many different points; the cloud has 1$"),
+    ],
+)
+def test_regions_that_cannot_be(cloud, options, message, empty_folder):
+    with pytest.raises(ValueError, match=message):
+        players.regions(cloud, **options)

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from lib import models, training
-from lib.datasets import Dataset
+from lib.datasets import Dataset, as_images
 
 CPU = torch.device("cpu")
 
@@ -91,6 +91,52 @@ def test_augment_depends_on_its_generator_alone():
     assert torch.equal(augment(1), first) and not torch.equal(augment(2), first)
 
 
+def test_augmented_clouds_are_mirrored_stretched_and_jittered():
+    """Of one cloud many times: each axis by one factor within ±(0.8..1), z never mirrored, and jitter of 0.01."""
+    cloud = 0.1 + 0.8 * torch.rand(1, 3, 50, 1, generator=torch.Generator().manual_seed(0))
+    seen = training.augment_clouds(cloud.repeat(400, 1, 1, 1), generator=torch.Generator().manual_seed(0))
+    assert seen.shape == (400, 3, 50, 1) and seen.min() >= 0 and seen.max() <= 1
+    before, after = (2 * x[..., 0] - 1 for x in (cloud, seen))  # coordinates
+    factor = (before * after).sum(2) / before.square().sum(2)  # (400, 3)
+    jitter = after - factor[..., None] * before
+    assert jitter.std().item() == pytest.approx(0.01, rel=0.05)
+    assert 0.78 < factor.abs().min() < 0.82 and 0.98 < factor.abs().max() < 1.02
+    assert (factor[:, 2] > 0).all()
+    quarters = [((factor[:, 0] > 0) == x) & ((factor[:, 1] > 0) == y) for x in (True, False) for y in (True, False)]
+    assert all(70 < quarter.sum() < 130 for quarter in quarters)
+
+
+def test_augmented_clouds_depend_on_their_generator_alone():
+    clouds, state = torch.rand(8, 3, 20, 1), torch.get_rng_state()
+    first, again, other = (
+        training.augment_clouds(clouds, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(torch.get_rng_state(), state) and torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_unknown_augmentation(empty_folder):
+    with pytest.raises(ValueError, match="unknown augmentation 'spin': choose 'crop' or 'cloud'"):
+        run(toy(), replace(STANDARD, augmentation="spin"), resume=False)
+
+
+def test_a_point_cloud_network_learns_an_easy_task():
+    """Flat clouds against tall ones; the model undoes the image units, whatever the spread of the training clouds."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(40) % 2
+    shape = torch.tensor([[1.0, 1.0, 0.1], [0.2, 0.2, 1.0]])[labels][:, None]
+    points = (2 * torch.rand(40, 80, 3, generator=generator) - 1) * shape
+    data = Dataset("toy", "train", as_images(points / 3**0.5), labels, ("flat", "tall"))
+    about = replace(STANDARD, architecture="pointnet2", augmentation="cloud", epochs=12)
+    model, seconds = training.train(data, about, device=CPU, resume=False)
+    assert training.accuracy(model, *data.batch(slice(None))) > 0.9
+    training.save(model, data, data, about, seconds=seconds, device=CPU)
+    options = models.card("toy", "pointnet2-standard")["options"]
+    assert (options["mean"], options["deviation"]) == ([0.5] * 3, [0.5] * 3)
+    images = data.batch(slice(None))[0]
+    loaded, kept = models.load("toy", "pointnet2-standard"), models.restore("toy", "pointnet2-standard")
+    torch.testing.assert_close(loaded(images), kept(images), rtol=1e-4, atol=1e-4)
+
+
 # Recipes.
 
 
@@ -106,7 +152,8 @@ def test_recipes_of_the_published_checkpoints(dataset, name):
 
 def test_every_architecture_has_its_twins():
     for architecture in models.ARCHITECTURES:
-        standard, adversarial = (training.recipe("cifar10", f"{architecture}-{t}") for t in ("standard", "adversarial"))
+        dataset = "modelnet10" if architecture == "pointnet2" else "cifar10"
+        standard, adversarial = (training.recipe(dataset, f"{architecture}-{t}") for t in ("standard", "adversarial"))
         assert standard.attack_steps == 0 < adversarial.attack_steps
 
 

@@ -1,0 +1,517 @@
+"""ImageNet: layouts of the images, checkpoints as they are published, downloads from a local server, one real run.
+
+The weights are random, in the true formats: nothing is known here of the accuracy of the public ones.
+"""
+
+import http.server
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.io import savemat
+from torch import nn
+from torchvision import models as tv_models
+from typer.testing import CliRunner
+
+from lib import datasets, experiments, imagenet, models
+from lib.__main__ import app
+
+SAMPLE = Path(__file__).parent.parent.parent / "shared" / "datasets" / "imagenet_sample.zip"
+WNIDS = [f"n{number:08d}" for number in range(1, 1001)]
+
+
+# Images.
+
+
+@pytest.fixture
+def local(tmp_path, monkeypatch):
+    """data/datasets in an empty folder, no environment variable: only what a test puts there can be found."""
+    monkeypatch.delenv(datasets.DATA_VARIABLE, raising=False)
+    monkeypatch.setattr(datasets, "LOCAL_DATA", tmp_path / "local")
+    return tmp_path / "local"
+
+
+def picture(path: Path, shade: int = 0, size: tuple[int, int] = (40, 30)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (shade, 100, 200)).save(path)
+
+
+def loaded(place: Path) -> dict[int, int]:
+    """From the red of each image to its label."""
+    data = datasets.load("imagenet", root=place)
+    assert data.images.shape[1:] == (3, 224, 224) and data.images.dtype == torch.uint8
+    assert len(data.classes) == 1000 and data.labels.dtype == torch.int64
+    return dict(zip(data.images[:, 0, 100, 100].tolist(), data.labels.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("inside", ["", "val"])
+def test_folders_of_a_subset_are_ranked_among_all_wnids(inside, local, tmp_path):
+    picture(tmp_path / inside / WNIDS[999] / "b.png", 9)
+    picture(tmp_path / inside / WNIDS[3] / "a.png", 3)
+    picture(tmp_path / inside / WNIDS[3] / ".hidden.png", 4)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "wnids.txt").write_text("\n".join(reversed(WNIDS)))
+    assert loaded(tmp_path) == {3: 3, 9: 999}
+    (tmp_path / "wnids.txt").rename(tmp_path / "LOC_synset_mapping.txt")
+    assert loaded(tmp_path) == {3: 3, 9: 999}
+
+
+def test_folders_of_all_classes_need_no_list(local, tmp_path):
+    assert imagenet.class_index(tmp_path, list(reversed(WNIDS)))[WNIDS[7]] == 7
+
+
+def test_labels_in_files(local, tmp_path):
+    """Numbers as they are; Kaggle's with a heading and boxes; the first file counts."""
+    for row in (1, 2):
+        picture(tmp_path / "val" / f"ILSVRC2012_val_{row:08d}.png", row)
+    (tmp_path / "wnids.txt").write_text("\n".join(WNIDS))
+    (tmp_path / "LOC_val_solution.csv").write_text(
+        f"ImageId,PredictionString\nILSVRC2012_val_00000002,{WNIDS[5]} 85 1 499 272 {WNIDS[5]} 1 2 3 4\n"
+        f"ILSVRC2012_val_00000001,{WNIDS[6]} 85 1 499 272\n"
+    )
+    assert loaded(tmp_path) == {1: 6, 2: 5}
+    (tmp_path / "labels.csv").write_text("ILSVRC2012_val_00000001.png,17\nILSVRC2012_val_00000002.png,999\n")
+    (tmp_path / "wnids.txt").unlink()
+    assert loaded(tmp_path) == {1: 17, 2: 999}
+
+
+@pytest.fixture
+def kit(tmp_path):
+    """The development kit: number k is the wnid of rank 1000 − k, as if sorted the other way; a class above them."""
+    folder = tmp_path / "ILSVRC2012_devkit_t12" / "data"
+    folder.mkdir(parents=True)
+    kinds = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("num_children", "O")]
+    rows = [(number, wnid, 0) for number, wnid in enumerate(reversed(WNIDS), 1)] + [(1001, "n99999999", 3)]
+    savemat(folder / "meta.mat", {"synsets": np.array(rows, dtype=kinds)})
+    (folder / "ILSVRC2012_validation_ground_truth.txt").write_text("1\n1000\n2\n")
+    return folder
+
+
+def test_the_development_kit_numbers_classes_in_its_own_order(local, tmp_path, kit):
+    picture(tmp_path / "ILSVRC2012_val_00000001.png", 10)
+    picture(tmp_path / "ILSVRC2012_val_00000003.png", 30)
+    assert loaded(tmp_path) == {10: 999, 30: 998}
+    (kit / "meta.mat").unlink()
+    with pytest.raises(ValueError, match=r"meta\.mat is missing: the development kit's numbers mean nothing without"):
+        datasets.load("imagenet", root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("size", "mode"), [((500, 375), "RGB"), ((300, 400), "L"), ((256, 256), "RGBA"), ((40, 31), "P")]
+)
+def test_images_are_cut_as_torchvisions_weights_want_them(size, mode, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(noise).convert(mode).save(tmp_path / "image.png")
+    ours = imagenet.read_image(tmp_path / "image.png").float() / 255
+    mean, deviation = (torch.tensor(each).view(3, 1, 1) for each in imagenet.NORMALIZER.values())
+    theirs = tv_models.ResNet18_Weights.IMAGENET1K_V1.transforms()(Image.open(tmp_path / "image.png").convert("RGB"))
+    torch.testing.assert_close((ours - mean) / deviation, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_some_are_drawn_by_the_seed(tmp_path):
+    for row in range(12):
+        picture(tmp_path / f"{row:02}.png", row)
+    files = [(tmp_path / f"{row:02}.png", row) for row in range(12)]
+    drawn = [imagenet.read(files, limit=5, seed=seed) for seed in (1, 1, 2)]
+    for images, labels in drawn:
+        assert len(images) == len(set(labels.tolist())) == 5
+        assert images[:, 0, 0, 0].tolist() == labels.tolist()
+    assert torch.equal(drawn[0][1], drawn[1][1]) and not torch.equal(drawn[0][1], drawn[2][1])
+    assert imagenet.read(files)[1].tolist() == list(range(12))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({f"{WNIDS[0]}/a.png": ""}, r"has 1 classes: which of the 1000 they are is told by all 1000 wnids"),
+        ({f"{WNIDS[0]}/a.png": "", "wnids.txt": "n1 n2"}, r"wnids\.txt must name 1000 wnids, as n01440764; it names 1"),
+        ({"n99999999/a.png": "", "wnids.txt": "\n".join(WNIDS)}, r"of which n99999999 is none of the 1000"),
+        ({"a.png": ""}, r"have no labels: put them into folders named by wnid, or add labels\.csv"),
+        ({"a.png": "", "b.png": "", "labels.csv": "a.png,3"}, r"1 images in .* have no label, such as b\.png"),
+        ({"a.png": "", "labels.csv": "b.png,3\na.png,1000"}, r"'1000' in .*labels\.csv is no label"),
+        ({"a.png": "", "labels.csv": "a.png,3"}, r"the image .*a\.png cannot be read .*: replace or remove it"),
+    ],
+)
+def test_what_cannot_be_told(files, message, local, tmp_path, empty_folder):
+    for name, text in files.items():
+        (tmp_path / "there" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "there" / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        datasets.load("imagenet", root=tmp_path / "there")
+
+
+def test_places_are_looked_at_in_order_and_a_miss_lists_them(local, tmp_path, monkeypatch, empty_folder):
+    with pytest.raises(FileNotFoundError) as caught:
+        datasets.load("imagenet")
+    for part in ("root (not given)", f"variable {datasets.DATA_VARIABLE} (not set", str(local / "imagenet"), "wnid"):
+        assert part in str(caught.value)
+    assert not local.exists()
+    for place, shade in ((local / "imagenet", 1), (tmp_path / "variable" / "imagenet", 2)):
+        picture(place / "a.png", shade)
+        (place / "labels.csv").write_text(f"a.png,{shade}")
+    assert datasets.load("imagenet").labels.tolist() == [1]
+    monkeypatch.setenv(datasets.DATA_VARIABLE, str(tmp_path / "variable"))
+    assert datasets.load("imagenet").labels.tolist() == [2]
+    with pytest.raises(FileNotFoundError, match=r"at root \(.*nowhere\)"):
+        datasets.load("imagenet", root=tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"validation images alone, as the split 'test'"):
+        datasets.load("imagenet", "train")
+
+
+# Checkpoints.
+
+
+def published(state: dict[str, torch.Tensor], *, nested: bool = False) -> dict[str, torch.Tensor]:
+    """A state as Salman et al. publish it: two copies, each with a normalisation; nested for DenseNet and VGG."""
+    mean, deviation = (torch.tensor(each).view(3, 1, 1) for each in imagenet.NORMALIZER.values())
+    tensors = {}
+    for copy, normalizer in (("module.", "normalizer."), ("module.attacker.", "normalize.")):
+        tensors |= {f"{copy}{normalizer}new_mean": mean, f"{copy}{normalizer}new_std": deviation}
+        tensors |= {f"{copy}model.{'model.' if nested else ''}{key}": value for key, value in state.items()}
+    return tensors
+
+
+@pytest.fixture(scope="module")
+def network18():
+    """torchvision's ResNet-18 with random weights and statistics."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        made = tv_models.resnet18().eval()
+        for buffer in made.buffers():
+            if buffer.is_floating_point():
+                buffer += 0.1 * torch.rand_like(buffer)
+        nn.init.normal_(made.fc.weight, std=0.3)
+    return models.freeze(made)
+
+
+def logits(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    mean, deviation = (torch.tensor(each).view(3, 1, 1) for each in imagenet.NORMALIZER.values())
+    return network((images - mean) / deviation)
+
+
+@pytest.mark.parametrize("name", imagenet.WEIGHTS)
+def test_every_model_takes_its_published_names_strictly(name):
+    """On tensors without content: the names and shapes of torchvision's network, however a file prefixes them."""
+    architecture = name.rpartition("-")[0]
+    with torch.device("meta"):
+        theirs = imagenet.NETWORKS[architecture]()
+    tensors = theirs.state_dict()
+    if imagenet.WEIGHTS[name].endswith(".ckpt"):
+        tensors = published(tensors, nested=architecture in ("densenet161", "vgg16"))
+    else:  # torchvision's own files count no batches, and that of DenseNet has names of old
+        tensors = {key: tensor for key, tensor in tensors.items() if not key.endswith("num_batches_tracked")}
+        for part in ("norm", "conv"):
+            tensors = {
+                key.replace(f"{part}1.", f"{part}.1.").replace(f"{part}2.", f"{part}.2.")
+                if "denselayer" in key
+                else key: v
+                for key, v in tensors.items()
+            }
+    held = imagenet.chosen(Path(name), tensors)
+    assert held.mean == pytest.approx([0.485, 0.456, 0.406]) and held.deviation == pytest.approx([0.229, 0.224, 0.225])
+    made = imagenet.network(architecture, held)
+    assert {key: value.shape for key, value in made.state_dict().items()} == {
+        key: value.shape for key, value in theirs.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("architecture", "parameters"),
+    [
+        ("resnet18", 11_689_512),
+        ("resnet34", 21_797_672),
+        ("resnet50", 25_557_032),
+        ("densenet161", 28_681_000),
+        ("vgg16", 138_365_992),
+    ],
+)
+def test_networks_have_the_parameters_that_torchvision_states(architecture, parameters):
+    with torch.device("meta"):
+        made = imagenet.NETWORKS[architecture]()
+    assert sum(parameter.numel() for parameter in made.parameters()) == parameters
+
+
+def test_wide_network_is_ours_with_the_stem_of_imagenet():
+    with torch.device("meta"):
+        theirs = imagenet.NETWORKS["wide_resnet50_4"]()
+        ours = models.build("wide_resnet50_4", classes=1000, mean=[0.5] * 3, deviation=[0.25] * 3, width=64)
+    count, small = (sum(parameter.numel() for parameter in made.parameters()) for made in (theirs, ours))
+    assert count == small + 3 * 64 * (7 * 7 - 3 * 3)
+
+
+@pytest.fixture
+def folder(local):
+    (local / "imagenet" / "weights").mkdir(parents=True)
+    return local / "imagenet" / "weights"
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["zip", "old format"])
+def test_published_checkpoint(old, network18, folder, pictures):
+    """As the collection's files are: with the state of the optimizer, and in the format of PyTorch before 1.6 too."""
+    optimizer = {"state": {0: {"momentum_buffer": torch.rand(3)}}, "param_groups": [{"lr": 0.1, "params": [0]}]}
+    content = {"model": published(network18.state_dict()), "optimizer": optimizer, "schedule": None, "amp": "N/A"}
+    torch.save(content, folder / "resnet18_linf_eps4.0.ckpt", _use_new_zipfile_serialization=not old)
+    images, _ = pictures(2, 3, side=64)
+    restored = models.restore("imagenet", "resnet18-adversarial")
+    assert torch.equal(restored(images), logits(network18, images))
+    assert not restored.training and not any(parameter.requires_grad for parameter in restored.parameters())
+    loaded = models.load("imagenet", "resnet18-adversarial")
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in loaded.modules())
+    torch.testing.assert_close(loaded(images), logits(network18, images), rtol=1e-4, atol=1e-4)
+
+
+def test_the_normalisation_is_that_of_the_checkpoint(network18, folder, pictures):
+    tensors = published(network18.state_dict()) | {"module.normalizer.new_mean": torch.tensor([0.1, 0.2, 0.3])}
+    torch.save({"state_dict": tensors}, folder / "resnet18_linf_eps4.0.ckpt")
+    restored = models.restore("imagenet", "resnet18-adversarial")
+    assert restored[0].mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_weights_of_another_network(network18, folder):
+    torch.save(published(network18.state_dict()), folder / "resnet34_linf_eps4.0.ckpt")
+    with pytest.raises(ValueError, match=r"resnet34_linf_eps4\.0\.ckpt are not those of a resnet34: Missing key"):
+        models.restore("imagenet", "resnet34-adversarial")
+
+
+class Hostile:
+    """What would be executed if it were read without care."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize(("extra", "old"), [("numpy scalar", True), ("hostile", False), ("hostile", True)])
+def test_more_than_tensors_is_rewritten_and_not_executed(extra, old, network18, folder, tmp_path, pictures):
+    more = np.float64(0.5) if extra == "numpy scalar" else [Hostile(tmp_path / "executed")]
+    path = folder / "resnet18_linf_eps4.0.ckpt"
+    content = {"schedule": more, "model": published(network18.state_dict())}
+    torch.save(content, path, _use_new_zipfile_serialization=not old)
+    with pytest.raises(
+        ValueError, match=r"cannot be read safely: .*'python -m lib\.imagenet .*eps4\.0\.ckpt' rewrites"
+    ):
+        models.restore("imagenet", "resnet18-adversarial")
+    rewritten = imagenet.convert(path)
+    assert rewritten == folder / "resnet18_linf_eps4.0.safetensors" and not (tmp_path / "executed").exists()
+    images, _ = pictures(2, 3, side=64)
+    assert torch.equal(models.restore("imagenet", "resnet18-adversarial")(images), logits(network18, images))
+    rewritten.write_bytes(rewritten.read_bytes()[:-1] + b"\1")
+    with pytest.raises(ValueError, match=r"safetensors are truncated or altered"):
+        models.restore("imagenet", "resnet18-adversarial")
+
+
+def nothing(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def page(path: Path) -> None:
+    path.write_text("<html>Not found</html>")
+
+
+def half(path: Path) -> None:
+    torch.save({"model": {"weight": torch.rand(1000)}}, path)
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def listed(path: Path) -> None:
+    torch.save([torch.rand(3)], path)
+
+
+def program(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/constants.pkl", b"")
+
+
+@pytest.mark.parametrize("make", [nothing, page, half, listed, program], ids=lambda make: make.__name__)
+def test_what_is_not_a_checkpoint(make, folder):
+    path = folder / "resnet18_linf_eps4.0.ckpt"
+    make(path)
+    with pytest.raises(ValueError, match=r"cannot be read safely"):
+        models.restore("imagenet", "resnet18-adversarial")
+    with pytest.raises(ValueError, match=r"eps4\.0\.ckpt is (damaged or not a checkpoint|a program)"):
+        imagenet.convert(path)
+    assert [each.name for each in folder.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet101-standard", "resnet18-smoothed", ""])
+def test_unknown_model(name, local, empty_folder):
+    with pytest.raises(
+        ValueError, match=rf"unknown model '{name}' for the dataset 'imagenet': choose one of resnet18-"
+    ):
+        models.load("imagenet", name)
+
+
+def test_weights_that_nobody_publishes(local, empty_folder):
+    with pytest.raises(
+        FileNotFoundError, match=r"no public weights of resnet34-adversarial are known, so put your own"
+    ):
+        models.load("imagenet", "resnet34-adversarial")
+    assert not local.exists()
+
+
+# Downloads, from a server on this machine.
+
+CONTENT = bytes(range(256)) * 400
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Serves CONTENT, by ranges unless ``plain``; ``breaks`` is after how many bytes the connection ends."""
+
+    ranges: list[str | None]
+    plain = False
+    breaks: int | None = None
+
+    def do_GET(self) -> None:
+        asked = self.headers["Range"]
+        self.ranges.append(asked)
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and not self.plain else 0
+        if self.path != "/file":
+            return self.send_error(404)
+        if start >= len(CONTENT):
+            return self.send_error(416)
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.end_headers()
+        self.wfile.write(CONTENT[start:][: self.breaks])
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def server():
+    """The class of a running server, whose ``address`` has the file."""
+    handler = type("Handler", (Server,), {"ranges": []})
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as running:
+        handler.address = f"http://127.0.0.1:{running.server_port}/file"
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield handler
+        running.shutdown()
+        thread.join()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_download_records_the_checksum(server, tmp_path):
+    path = tmp_path / "new" / "weights.ckpt"
+    imagenet.download(server.address, path)
+    assert path.read_bytes() == CONTENT and names(path.parent) == ["weights.ckpt", "weights.ckpt.sha256"]
+    assert imagenet.beside(path).read_text() == f"{imagenet.sha256(path)}  weights.ckpt\n"
+    imagenet.check(path)
+    path.write_bytes(CONTENT[:-1] + b"x")
+    with pytest.raises(ValueError, match=r"weights\.ckpt are truncated or altered: their SHA-256 is"):
+        imagenet.check(path)
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["by ranges", "without ranges"])
+def test_an_interrupted_download_is_gone_on_with(plain, server, tmp_path):
+    path = tmp_path / "weights.ckpt"
+    server.breaks, server.plain = 30_000, plain
+    with pytest.raises(OSError, match=r"weights\.ckpt\.part has 30000 of 102400 bytes: run it again"):
+        imagenet.download(server.address, path)
+    assert names(tmp_path) == ["weights.ckpt.part"]
+    server.breaks = None
+    imagenet.download(server.address, path)
+    assert path.read_bytes() == CONTENT and server.ranges == [None, "bytes=30000-"]
+    assert names(tmp_path) == ["weights.ckpt", "weights.ckpt.sha256"]
+
+
+def test_a_part_that_is_too_long_is_begun_anew(server, tmp_path):
+    path = tmp_path / "weights.ckpt"
+    path.with_name("weights.ckpt.part").write_bytes(CONTENT + b"x")
+    imagenet.download(server.address, path)
+    assert path.read_bytes() == CONTENT and server.ranges == [f"bytes={len(CONTENT) + 1}-", None]
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_torchvisions_names_tell_the_checksum(right, server, tmp_path):
+    (tmp_path / "content").write_bytes(CONTENT)
+    digits = imagenet.sha256(tmp_path / "content")[:8] if right else "0badc0de"
+    path = tmp_path / "new" / f"resnet18-{digits}.pth"
+    if right:
+        imagenet.download(server.address, path)
+        assert path.read_bytes() == CONTENT
+    else:
+        with pytest.raises(ValueError, match=r"truncated or altered: .* it was to be 0badc0de; remove the file"):
+            imagenet.download(server.address, path)
+        assert names(path.parent) == []
+
+
+def test_missing_weights_are_downloaded_once(server, local, monkeypatch):
+    """The address of the file is that of the table; a failure names it and the folders, and leaves nothing."""
+    monkeypatch.setitem(imagenet.WEIGHTS, "vgg16-standard", server.address.replace("file", "none"))
+    with pytest.raises(
+        FileNotFoundError, match=r"weights none of imagenet/vgg16-standard are not in .*weights, and not"
+    ):
+        models.load("imagenet", "vgg16-standard")
+    assert not local.exists()
+    monkeypatch.setitem(imagenet.WEIGHTS, "vgg16-standard", server.address)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"cannot be read safely"):
+            models.load("imagenet", "vgg16-standard")
+    assert names(local / "imagenet" / "weights") == ["file", "file.sha256"] and len(server.ranges) == 2
+
+
+def test_addresses_carry_what_is_checked():
+    assert set(imagenet.WEIGHTS) == {
+        f"{each}-{how}" for each in imagenet.NETWORKS for how in ("standard", "adversarial")
+    }
+    for address in imagenet.WEIGHTS.values():
+        if "huggingface" not in address and "://" in address:
+            assert imagenet.re.search(r"-[0-9a-f]{8}\.pth$", address)
+
+
+# From end to end.
+
+
+def test_interactions_of_images_by_the_command_line(network18, folder, tmp_path, monkeypatch):
+    """The paper's size: 224×224 pixels, 16×16 players. The labels are what the random network says."""
+    torch.save({"model": published(network18.state_dict())}, folder / "resnet18_linf_eps4.0.ckpt")
+    noise = np.random.default_rng(0).integers(0, 256, (3, 7, 7, 3), dtype=np.uint8)
+    rows = []
+    for row, pixels in enumerate(noise):
+        path = tmp_path / "images" / f"{row}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).resize((256, 256)).save(path)
+        rows.append(f"{row}.png,{int(logits(network18, imagenet.read_image(path)[None] / 255).argmax())}")
+    (tmp_path / "images" / "labels.csv").write_text("\n".join(rows))
+    monkeypatch.setattr("lib.results.WORK", tmp_path / "work")
+    few = ["--images", "2", "--replicates", "2", "--steps", "1", "--orders", "0.95", "--batch-size", "8"]
+    where = ["--dataset", "imagenet", "--model", "resnet18-adversarial", "--root", str(tmp_path / "images")]
+    done = CliRunner().invoke(app, ["interactions", *few, *where, "--out", str(tmp_path / "out.nc")])
+    assert done.exit_code == 0, done.output
+    assert "32 forward passes" in done.output and (tmp_path / "out.nc").exists()
+
+
+@pytest.mark.skipif(not SAMPLE.exists(), reason="the sample of ImageNet is not at hand")
+def test_interactions_of_the_sample(network18, local, tmp_path):
+    """Two hundred photographs, one a class, of which some are measured; the list of wnids is made up but for theirs."""
+    with zipfile.ZipFile(SAMPLE) as archive:
+        members = [name for name in archive.namelist() if name.endswith(".JPEG")]
+        archive.extractall(tmp_path, members[::20])
+    place = tmp_path / "imagenet_sample"
+    wnids = sorted({Path(name).parent.name for name in members})
+    (place / "wnids.txt").write_text("\n".join(wnids + WNIDS[: 1000 - len(wnids)]))
+    data = datasets.load("imagenet", root=place)
+    assert len(wnids) == 200 and data.images.shape == (10, 3, 224, 224)
+    assert data.labels.tolist() == list(range(800, 1000, 20)), "the made-up wnids come before all real ones"
+    images, labels = data.batch(slice(2))
+    measured = experiments.measure(
+        network18,
+        images[None],
+        labels,
+        baseline=experiments.baseline("mean", data),
+        orders=[127],
+        rows=[0, 1],
+        replicates=2,
+        batch_size=8,
+    )
+    assert measured.mean().shape == (1, 2, 1) and measured.mean().isfinite().all() and measured.passes == 16
