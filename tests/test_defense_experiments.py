@@ -1,0 +1,308 @@
+"""The parts of §4.3 against what they are made of, and the two measurements as a whole: costed, resumed, refused."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from typer.testing import CliRunner
+
+from lib import defense_experiments as parts
+from lib import defenses, detection, experiments, game, information, models, players, results, spectrum
+from lib.__main__ import app
+
+CPU = torch.device("cpu")
+ROWS = [3, 8, 5, 20]
+ASKED = parts.Defenses(
+    dataset="tiny", attack="untargeted 0.5", images=5, games=3, draws=2, replicates=2, contexts=2, seed=1
+)
+
+
+@pytest.fixture
+def model(network):
+    return network(1, sharpness=5.0)
+
+
+@pytest.fixture
+def pair(model, pictures):
+    """Normal and changed images (2, 4, 1, 8, 8) with the classes of the normal ones."""
+    images, _ = pictures(4)
+    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(1))
+    return torch.stack([images, (images + 0.4 * noise).clamp(0, 1)]), parts.predicted(model, images)
+
+
+BASELINE = torch.full((1, 8, 8), 0.5)
+
+
+# The parts.
+
+
+def test_corrections_are_the_shares_that_each_defence_leaves_right(model, pair):
+    variants, labels = pair
+    found = parts.corrections(
+        model, variants, labels, baseline=BASELINE, draws=3, rows=ROWS, seed=2, rates=(0.0, 0.25, 0.5)
+    )
+    assert found.defense.values.tolist() == ["cutout", "dropout 0", "dropout 0.25", "dropout 0.5"]
+    assert (found.corrected.sel(defense="dropout 0", subject="normal") == 1).all()
+    generators = parts.generators(2, ROWS)
+    way = partial(defenses.dropout, rate=0.5)
+    by_hand = torch.stack([model(way(variants[1], generators)).argmax(1) == labels for _ in range(3)]).float().mean(0)
+    assert np.allclose(found.corrected.sel(defense="dropout 0.5", subject="adversarial"), by_hand)
+
+
+def test_recoveries_are_the_distances_of_recover(model, pair):
+    (images, _), labels = pair
+    found, direct = parts.recoveries(model, images, labels), defenses.recover(model, images, labels)
+    assert np.allclose(found.adversarial_distance, (direct.adversarial - images).flatten(1).norm(dim=1))
+    assert np.allclose(found.recovered_distance, (direct.recovered - images).flatten(1).norm(dim=1))
+    assert np.array_equal(found.returned, model(direct.recovered).argmax(1) == labels)
+
+
+def test_attacks_stay_inside_their_balls_and_the_stopped_one_is_the_smaller_change(model, pair):
+    (images, _), labels = pair
+    full, stopped = parts.full_attack(model, images, labels), parts.stopped_attack(model, images, labels)
+    assert (full - images).abs().max() <= 16 / 255 + 1e-6 and (stopped - images).abs().max() <= 32 / 255 + 1e-6
+    assert (parts.predicted(model, stopped) != labels).any()
+
+
+def test_transforms_are_what_their_names_say(pair):
+    (images, _), _ = pair
+    make = partial(parts.transformed, images, rows=ROWS, seed=0)
+    assert torch.equal(make("none"), images)
+    assert torch.equal(make("rank 1/4"), spectrum.reduce_rank(images, 2))
+    assert torch.equal(make("dropout 0.3"), defenses.dropout(images, parts.generators(0, ROWS), rate=0.3))
+
+
+def test_interactions_of_an_untransformed_image_are_its_own(model, pair):
+    variants, labels = pair
+    asked = {"baseline": BASELINE, "replicates": 4, "rows": ROWS, "seed": 0, "grid": 8}
+    found = parts.interactions_of_transformed(
+        model, variants, labels, **asked, fractions=(0.2, 0.8), transforms=("none", "rank 1/4")
+    )
+    alone = experiments.measure(model, variants, labels, orders=found.order.values.tolist(), **asked)
+    assert np.allclose(found.transformed.sel(transform="none"), alone.mean(), atol=1e-5)
+    assert abs(found.transformed.sel(transform="rank 1/4") - found.transformed.sel(transform="none")).max() > 1e-3
+
+
+def test_dispersions_are_of_running_means_and_each_variant_plays_for_its_own_class(model, pair):
+    variants, _ = pair
+    given = {"normal": variants[0], "full": variants[1]}
+    found = parts.attribution_dispersions(
+        model, given, baseline=BASELINE, contexts=3, rows=ROWS, seed=0, fractions=(0.0, 0.5, 1.0), grid=2
+    )
+    assert found.attribution_order.values.tolist() == [0, 1, 3] and found.attrs["attribution_players"] == 4
+    for name, images in given.items():
+        assert np.allclose(found.confidence.sel(variant=name), model(images).log_softmax(1).amax(1), atol=1e-5)
+        played = game.MaskingGame(
+            model, players.grid(8, 8, side=2), images, parts.predicted(model, images), baseline=BASELINE
+        )
+        each = [
+            detection.sample_attributions(
+                played, n=4, orders=[0, 1, 3], contexts=1, generators=parts.generators(0, ROWS, context)
+            ).attribution
+            for context in range(3)
+        ]
+        for count in (1, 2, 3):
+            mean = torch.stack(each[:count]).mean(0)
+            expected = detection.dispersion(mean.movedim(1, 0).numpy())
+            here = found.dispersion.sel(variant=name, contexts=count)
+            assert np.allclose(here, expected, atol=1e-5)
+
+
+def test_entropies_begin_at_the_baseline_and_end_at_the_image(model, pair):
+    variants, labels = pair
+    found = parts.entropies(model, variants, labels, baseline=BASELINE, rows=ROWS, seed=0, points=3, grid=4)
+    assert found.size.values.tolist() == [0, 8, 16]
+    empty, whole = found.isel(size=0), found.isel(size=-1)
+    assert np.allclose(empty.entropy, information.predicted_entropy(model(BASELINE[None]), labels[:1]), atol=1e-5)
+    for k in range(2):
+        logits = model(variants[k])
+        assert np.allclose(whole.log_probability[k], game.log_probability(logits, labels), atol=1e-5)
+        assert np.allclose(whole.entropy[k], information.predicted_entropy(logits, labels), atol=1e-5)
+
+
+def test_amplitudes_keep_the_energy(pair):
+    variants, _ = pair
+    found = parts.amplitudes(variants)
+    assert np.allclose((found.amplitude**2).sum("radius"), variants.square().sum((2, 3, 4)), rtol=1e-5)
+
+
+def curves_and_games(images=4):
+    """Order curves of five images, and games of the last four of them, in another order."""
+    rng = np.random.default_rng(0)
+    variants = ["normal", "untargeted 8", "untargeted 2"]
+    utility = rng.normal(size=(2, 5))
+    curves = xr.Dataset(
+        {
+            "interaction": (("variant", "image", "order"), rng.normal(size=(3, 5, 2))),
+            "sampling_error": (("variant", "image", "order"), rng.random((3, 5, 2))),
+            "utility": (("attack", "image"), utility),
+        },
+        coords={"variant": variants, "attack": variants[1:], "image": [7, 1, 2, 3, 4]},
+    )
+    games = xr.Dataset(
+        {
+            "amplitude": (("subject", "image", "radius"), rng.random((2, 4, 3))),
+            "utility": ("image", utility[1, [4, 3, 2, 1]]),
+            "reached": ("image", np.array([True, False, True, True])),
+        },
+        coords={"subject": ["normal", "adversarial"], "image": [4, 3, 2, 1]},
+        attrs={"calibrated_attack": "untargeted 2"},
+    )
+    return curves, games
+
+
+def test_same_images_are_joined_by_their_rows():
+    curves, games = curves_and_games()
+    found = parts.same_images(curves, games)
+    assert found.image.values.tolist() == [4, 2, 1]
+    expected = curves.interaction.sel(variant="untargeted 2", image=[4, 2, 1])
+    assert np.array_equal(found.interaction.sel(subject="adversarial"), expected)
+    assert np.array_equal(found.interaction.sel(subject="normal"), curves.interaction[0][[4, 2, 1]])
+    assert np.array_equal(found.amplitude, games.amplitude[:, [0, 2, 3]])
+
+
+def test_other_attacks_images_or_utilities_are_not_joined():
+    curves, games = curves_and_games()
+    with pytest.raises(ValueError, match="do not have the attack 'untargeted 2' on all 4 images"):
+        parts.same_images(curves.sel(attack=["untargeted 8"]), games)
+    with pytest.raises(ValueError, match="do not have the attack 'untargeted 2' on all 4 images"):
+        parts.same_images(curves.isel(image=slice(3)), games)
+    with pytest.raises(ValueError, match="led to other utilities"):
+        parts.same_images(curves, games.assign(utility=games.utility + 1))
+
+
+# Detectors.
+
+
+def spread(separation, images=60, misled=None):
+    """Dispersions in which order 3 lies ``separation`` deviations apart and order 1 not at all."""
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(3, 2, 2, images, 3))  # variant, order, contexts, image, statistic
+    table[1:, 1] += separation
+    return xr.Dataset(
+        {
+            "dispersion": (("variant", "attribution_order", "contexts", "image", "statistic"), table),
+            "misled": (("attack", "image"), np.ones((2, images), bool) if misled is None else misled),
+        },
+        coords={
+            "variant": ["normal", "full", "stopped"],
+            "attack": ["full", "stopped"],
+            "attribution_order": [1, 3],
+            "contexts": [1, 2],
+        },
+    )
+
+
+def test_detectors_find_the_order_that_differs_on_the_same_images():
+    found = parts.detectors(spread(3.0))
+    assert list(found) == [1, 3] and np.array_equal(found[1].rows, found[3].rows)
+    for attack in ("full", "stopped"):
+        areas = [detection.area_under_roc(each.normal, each.adversarial[attack]) for each in found.values()]
+        assert areas[1] > 0.95 and 0.2 < areas[0] < 0.8
+
+
+def test_detectors_leave_out_images_that_an_attack_did_not_mislead():
+    misled = np.ones((2, 60), bool)
+    misled[1, :20] = False
+    assert len(parts.detectors(spread(1.0, misled=misled))[1].rows) == 20
+
+
+def test_detectors_need_images():
+    with pytest.raises(ValueError, match="fitted on at least 2 images and tested on at least 2 others"):
+        parts.detectors(spread(1.0, misled=np.zeros((2, 60), bool)))
+
+
+# The measurement.
+
+
+def test_results_are_labelled_and_count_their_passes(tiny):
+    found = parts.defenses(ASKED, device=CPU)
+    images, games = found["images"], found["games"]
+    assert images.sizes["image"] == 5 and games.sizes["image"] == 3
+    assert np.array_equal(games.image, images.image[:3]) and np.array_equal(games.misled, images.misled[:, :3])
+    played = 8 * 4 * 2 * 4 + 3 * 17 * (2 + 3 * 2) + 2 * 2 * 2 * 17  # rank and dropout; attributions; entropies
+    assert played < games.passes.values[0] < played + 350
+    assert games.attrs["passes"] == games.passes.sum() and images.attrs["passes"] == images.passes.sum()
+    for result in found.values():
+        assert result.attrs["command"] == ASKED.command()
+        assert all(not variable.isnull().any() for variable in result.data_vars.values())
+
+
+def test_interrupted_run_resumes_and_company_changes_no_number(tiny, monkeypatch):
+    whole = parts.defenses(ASKED, device=CPU)
+    with monkeypatch.context() as patched:
+        patched.setattr(parts, "corrections", None)
+        patched.setattr(parts, "entropies", None)
+        again = parts.defenses(ASKED, device=CPU)
+    few = parts.defenses(replace(ASKED, images=3, games=2), device=CPU)
+    for name, count in (("images", 3), ("games", 2)):
+        assert again[name].equals(whole[name])
+        kept = whole[name].isel(image=slice(count)).drop_vars("passes")
+        xr.testing.assert_allclose(few[name].drop_vars("passes"), kept, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": "mnist"}, "unknown model 'resnet18-standard' for the dataset 'mnist'"),
+        ({"model": "vgg"}, "unknown model 'vgg' for the dataset 'tiny'"),
+        ({"attack": "sideways 8"}, "unknown attack 'sideways 8'"),
+        ({"images": 1000}, "1000 images were asked for; the model classifies"),
+        ({"games": 6}, "games are played on 1 to all 5 images; got 6"),
+        ({"games": 0}, "games are played on 1 to all 5 images; got 0"),
+        ({"draws": 0}, "draws and batch_size must be at least 1; got 0"),
+        ({"replicates": 1}, "at least 2 replicates are needed for an error; got 1"),
+        ({"contexts": 0}, "contexts must be at least 1; got 0"),
+    ],
+)
+def test_wrong_input_gives_one_clear_error(tiny, changes, message):
+    with pytest.raises(ValueError, match=message):
+        parts.defenses(replace(ASKED, **changes), device=CPU)
+
+
+def test_wrong_images_and_transforms_give_one_clear_error(model, pair):
+    variants, labels = pair
+    asked = {"baseline": BASELINE, "rows": ROWS, "seed": 0}
+    with pytest.raises(ValueError, match="a grid of 16×16 players does not divide an image of 8×8 pixels"):
+        parts.entropies(model, variants, labels, **asked)
+    with pytest.raises(ValueError, match=r"the rank of a channel of 8×8 pixels is an integer in 1\.\.8; got 0"):
+        parts.interactions_of_transformed(model, variants, labels, replicates=2, grid=8, **asked)
+    with pytest.raises(ValueError, match=r"rate is the share of the pixels that are dropped, in \[0, 1\); got 1"):
+        parts.corrections(model, variants, labels, draws=1, rates=(1.0,), **asked)
+    for name in ("blur", "rank 4", "rank"):
+        with pytest.raises(ValueError, match="unknown transform"):
+            parts.transformed(variants[0], name, rows=ROWS, seed=0)
+    tiny_images = torch.rand(2, 4, 1, 1, 1)
+    with pytest.raises(ValueError, match=r"cutout masks half of each side: images need 2×2 pixels at least; got 1×1"):
+        parts.corrections(model, tiny_images, labels, draws=1, **{**asked, "baseline": torch.zeros(1, 1, 1)})
+
+
+# The command line.
+
+
+def test_help_ends_with_an_example():
+    result = CliRunner().invoke(app, ["defenses", "--help"], terminal_width=200)
+    assert result.exit_code == 0 and "Example: python -m lib defenses" in result.output
+
+
+def test_command_writes_both_results(tiny, tmp_path):
+    few = ["--images", "3", "--games", "2", "--draws", "1", "--replicates", "2", "--contexts", "1", "--attack"]
+    result = CliRunner().invoke(
+        app, ["defenses", "--dataset", "tiny", *few, "untargeted 0.5", "--device", "cpu", "--out", str(tmp_path)]
+    )
+    assert result.exit_code == 0, result.output
+    for name, count in (("images", 3), ("games", 2)):
+        assert results.read(tmp_path / f"resnet18-standard-defenses-{name}.nc").sizes["image"] == count
+
+
+def test_published_measurements_come_from_the_checkpoints_at_hand():
+    files = sorted(results.PUBLISHED.rglob("*-defenses-*.nc"))
+    assert files
+    for path in files:
+        found = results.read(path)
+        assert found.attrs["command"].startswith("python -m lib defenses ")
+        assert models.card(found.attrs["dataset"], found.attrs["model"])["sha256"]
+        assert found.sizes["image"] >= (500 if path.stem.endswith("images") else 100)
