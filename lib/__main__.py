@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lib import book as the_book
-from lib import datasets, designs, experiments, models, results, training
+from lib import datasets, defense_experiments, designs, experiments, ledger, models, results, training
 from lib import disentanglement as the_disentanglement
 from lib.plots import reached
 from lib.statistics import interval
@@ -220,6 +220,81 @@ def disentanglement(
         table.add_row(str(order), interval(chosen.values).text(3))
     console.print(table)
     console.print(f"{int(measured.attrs['passes'])} forward passes; written to {path}")
+
+
+@app.command(epilog="Example: [bold]python -m lib defenses --images 40 --games 10[/bold]")
+def defenses(
+    dataset: DatasetName = "photos",
+    model: ModelName = "resnet18-standard",
+    attack: Annotated[str, typer.Option(help="of the games and frequencies: 'untargeted 8', …")] = "untargeted 8",
+    images: Annotated[int, typer.Option(help="images for recovery, dropout and cutout")] = 500,
+    games: Annotated[int, typer.Option(help="the first of them, for frequency, rank, detection and entropy")] = 100,
+    draws: Annotated[int, typer.Option(help="draws of dropout and cutout, an image and rate")] = 5,
+    replicates: Annotated[int, typer.Option(help="contrasts an image, order and variant, for the rank")] = 4,
+    contexts: Annotated[int, typer.Option(help="contexts of a player and order, for the detection")] = 3,
+    seed: Seed = 0,
+    root: Root = None,
+    device: DeviceName = "auto",
+    batch_size: Annotated[int | None, typer.Option(help="masked images a forward pass; changes no number")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the two results; else build/results/<key>")] = None,
+) -> None:
+    """Measure the defences of §4.3 on one model; interrupted, it goes on where it was."""
+    asked = defense_experiments.Defenses(
+        dataset=dataset,
+        model=model,
+        attack=attack,
+        images=images,
+        games=games,
+        draws=draws,
+        replicates=replicates,
+        contexts=contexts,
+        seed=seed,
+    )
+    on = models.device(device)
+    measured = defense_experiments.defenses(asked, device=on, root=root, batch_size=batch_size)
+    folder = out or results.WORK / results.key(asdict(asked))
+    for name, part in measured.items():
+        path = results.write(part, folder / f"{model}-defenses-{name}.nc")
+        console.print(f"{int(part.attrs['passes'])} forward passes; written to {path}")
+    of = measured["images"]
+    misled = of.misled.sel(attack=defense_experiments.STOPPED)
+    title = f"{dataset}/{model}: {int(misled.sum())} of {images} images misled by the stopped attack"
+    table = Table("defence", "of these corrected", "normal images kept", title=title)
+    for way in of.defense.values:
+        share = of.corrected.sel(defense=way)
+        corrected, kept = share.sel(subject="adversarial").where(misled), share.sel(subject="normal")
+        table.add_row(str(way), f"{float(corrected.mean()):.1%}", f"{float(kept.mean()):.1%}")
+    console.print(table)
+
+
+@app.command("results", epilog="Example: [bold]python -m lib results[/bold]")
+def list_results() -> None:
+    """List the published measurements: models, experiments, counts, dates; each file holds its command."""
+    table = Table("dataset", "model", "experiment", "images", "orders", "passes", "date", "code")
+    for dataset, model, experiment, path in results.published():
+        found = results.read(path)
+        sizes = [str(found.sizes.get(name, "")) for name in ("image", "order")]
+        about = [str(found.attrs.get(name, "")) for name in ("passes", "date", "code_revision")]
+        table.add_row(dataset, model, experiment, *sizes, *about)
+    console.print(table)
+
+
+@app.command(epilog="Example: [bold]python -m lib claims[/bold]")
+def claims(
+    write: Annotated[bool, typer.Option(help="write the ledger to data/results/claims.json")] = False,
+    missing: Annotated[bool, typer.Option(help="list also what was not run")] = False,
+) -> None:
+    """Judge the paper's claims on the published results: the ledger."""
+    table = Table("claim", "dataset", "model", "on", "what", "effect, 95% interval", "images", "verdict")
+    for row in ledger.ledger():
+        if row["verdict"] == "not run" and not missing:
+            continue
+        shown = "" if row["effect"] is None else f"{row['effect']:.4f} [{row['low']:.4f}, {row['high']:.4f}]"
+        cells = [row[name] for name in ("id", "dataset", "model", "on")]
+        table.add_row(*cells, row["claim"] or "", shown, str(row["images"]), row["verdict"])
+    console.print(table)
+    if write:
+        console.print(f"written to {ledger.write()}")
 
 
 @app.command(epilog="Example: [bold]python -m lib book --stored[/bold]")

@@ -73,6 +73,27 @@ def order_figure(measured: Sequence[tuple[str, xr.Dataset]], attack: str) -> Fig
     return figure
 
 
+def disentanglement_figure(measured: Sequence[tuple[str, xr.Dataset]]) -> Figure:
+    """Figure 5: D^(m) of normal images against the order, a curve a titled result.
+
+    The band is the 95% interval over images of the midpoint estimate; the dotted lines are the estimates that in
+    expectation lie below and above the true D^(m).
+    """
+    figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
+    looks = ((NORMAL, "o-"), (ADVERSARIAL, "s--"), (TARGETED, "^-."), (DIFFERENCE, "v:"))
+    for (title, result), (color, style) in zip(measured, looks, strict=False):
+        fractions = result.fraction.values
+        curves = {str(name): result.disentanglement.sel(estimate=name) for name in result.estimate.values}
+        band(axes, fractions, interval(curves["midpoint"].values), label=title, color=color, style=style)
+        for bound in ("lower", "upper"):
+            axes.plot(fractions, curves[bound].mean("image"), ":", color=color, linewidth=1)
+    axes.set_xlim(-0.02, 1)
+    axes.set_xlabel("order m / (n − 2)")
+    axes.set_ylabel("disentanglement $D^{(m)}$")
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
 def show(axes: Axes, image: Tensor, *, title: str = "", limit: float | None = None) -> None:
     """An image (C, H, W): in grey or colour over [0, 1], or signed from −limit (blue) to limit (red)."""
     if limit is not None:

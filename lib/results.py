@@ -30,6 +30,15 @@ def key(specification: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(specification, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def published(folder: Path | None = None) -> list[tuple[str, str, str, Path]]:
+    """The published results as (dataset, model, experiment, path), in ``<dataset>/<model>-<experiment>.nc``."""
+    found = []
+    for path in sorted((folder or PUBLISHED).glob("*/*.nc")):
+        architecture, training, experiment = path.stem.split("-", 2)
+        found.append((path.parent.name, f"{architecture}-{training}", experiment, path))
+    return found
+
+
 def provenance(*, command: str, device: torch.device) -> dict[str, str]:
     """Attributes that say how a result was made: command, versions, device, date, code revision."""
     revision = subprocess.run(

@@ -50,3 +50,17 @@ def epsilon_order(
     button.on_click(recompute)
     live = ipywidgets.HBox([own, button, ipywidgets.Label("(needs a running kernel)")])
     return ipywidgets.VBox([epsilon, order, view, live])
+
+
+def chooser(pictures: Sequence[bytes], *, names: Sequence[str], description: str, last: bool = True) -> ipywidgets.VBox:
+    """One slider over PNG pictures, ``names`` one each; alive in a static page, where nothing can be computed anew."""
+    if not pictures or len(pictures) != len(names):
+        raise ValueError(f"each picture needs a name, and at least one is needed; got {len(pictures)} and {len(names)}")
+    chosen = len(pictures) - 1 if last else 0
+    images = [ipywidgets.Image(value=png, format="png", layout=ipywidgets.Layout(max_width="100%")) for png in pictures]
+    view = ipywidgets.Stack(children=images, selected_index=chosen)
+    slider = ipywidgets.SelectionSlider(
+        options=list(names), index=chosen, description=description, layout=ipywidgets.Layout(width="95%")
+    )
+    ipywidgets.jslink((slider, "index"), (view, "selected_index"))
+    return ipywidgets.VBox([slider, view])

@@ -1,0 +1,78 @@
+"""The claims that are theorems, on random exact games: how far each identity is from holding (C01, C02, C08, C15).
+
+Every function takes one generator and gives one residual a game, relative to the size of its values.
+"""
+
+import torch
+from torch import Tensor
+
+from lib.defenses import dropout_mean
+from lib.information import entropy_values, order_co_information
+from lib.interactions import all_coalitions, exact_effects, exact_interactions, exact_shapley
+
+PLAYERS, GAMES = 6, 20
+
+
+def random_games(generator: torch.Generator) -> Tensor:
+    """Values (GAMES, 2^n) of generic games: every entry drawn by itself."""
+    return torch.randn(GAMES, 2**PLAYERS, generator=generator, dtype=torch.float64)
+
+
+def efficiency_residuals(generator: torch.Generator) -> Tensor:
+    """C01: v(N) − v(∅) − Σ_i φ^(0)(i) − Σ_{i≠j} Σ_m J_ij^(m), the same of φ^(m), and Eq. 5 at the last order."""
+    values = random_games(generator)
+    interaction, shapley = exact_interactions(values), exact_shapley(values)
+    gain = values[:, -1] - values[:, 0]
+    effects = exact_effects(interaction).sum((-3, -2, -1))
+    of_orders = gain - shapley[:, 0].sum(-1) - effects
+    of_attributions = gain - shapley.sum((-2, -1)) / PLAYERS
+    accumulated = shapley[:, 0] + interaction.sum(-1).sum(-2) / (PLAYERS - 1)
+    of_last = (shapley[:, -1] - accumulated).abs().amax(-1)
+    return torch.stack([of_orders.abs(), of_attributions.abs(), of_last]).amax(0) / values.abs().amax(-1)
+
+
+def property_residuals(generator: torch.Generator) -> Tensor:
+    """C02: linearity, nullity, symmetry of I_ij^(m) and φ^(m)(i), and I_ij^(m) = I_ji^(m) (S-B)."""
+    values, others = random_games(generator), random_games(generator)
+    coalitions = torch.arange(2**PLAYERS)
+    without_first = values[:, coalitions & ~1]  # player 0 adds nothing to any coalition
+    first, second = coalitions & 1, coalitions >> 1 & 1
+    swapped = (coalitions & ~3) | (first << 1) | second
+    symmetric = (values + values[:, swapped]) / 2  # players 0 and 1 may be exchanged
+    worst = torch.zeros(GAMES, dtype=torch.float64)
+    for of in (exact_interactions, exact_shapley):
+        linear = of(2 * values - 3 * others) - 2 * of(values) + 3 * of(others)
+        null = of(without_first)[..., 0]
+        exchanged = of(symmetric)
+        same = exchanged[..., 0] - exchanged[..., 1]
+        if of is exact_interactions:
+            same = same[..., 2:]  # with a third player
+        for residual in (linear, null, same):
+            worst = torch.maximum(worst, residual.abs().flatten(1).amax(1))
+    interaction = exact_interactions(values)
+    worst = torch.maximum(worst, (interaction - interaction.transpose(-1, -2)).abs().flatten(1).amax(1))
+    return worst / values.abs().amax(-1)
+
+
+def proposition_residuals(generator: torch.Generator) -> Tensor:
+    """C08: I_ij^(m) of v = H(Y|X_S) minus the mean co-information, on joints of four variables and Y."""
+    residuals = []
+    for _ in range(GAMES):
+        joint = torch.rand(2, 3, 2, 2, 3, generator=generator, dtype=torch.float64) ** 3
+        joint /= joint.sum()
+        apart = exact_interactions(entropy_values(joint)) - order_co_information(joint)
+        residuals.append(apart.abs().max())
+    return torch.stack(residuals)
+
+
+def dropout_residuals(generator: torch.Generator) -> Tensor:
+    """C15: E_K v(K) over all K of k players minus what the orders up to k − 2 give, at every k (S-H)."""
+    values = random_games(generator)
+    sizes = all_coalitions(PLAYERS).sum(1)
+    single = exact_shapley(values)[:, 0].mean(-1)
+    spectrum = exact_interactions(values).sum((-2, -1)) / (PLAYERS * (PLAYERS - 1))
+    apart = [
+        values[:, sizes == kept].mean(-1) - dropout_mean(values[:, 0], single, spectrum, kept=kept)
+        for kept in range(PLAYERS + 1)
+    ]
+    return torch.stack(apart).abs().amax(0) / values.abs().amax(-1)

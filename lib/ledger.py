@@ -1,0 +1,173 @@
+"""The claims ledger: every claim of the paper, judged on every published result (§5)."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from lib import claims, exact, plots, results, training
+from lib.defense_experiments import FULL, detectors, same_images
+from lib.files import replacing
+from lib.sampling import generator
+
+LEDGER = results.PUBLISHED / "claims.json"
+STRONG, MATCHED = "untargeted 8", "untargeted 2"
+"""The paper's utility, which standard networks reach, and the one that both twins reach."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a verdict comes from: the claim, the experiments of the models it is judged on, and the judge.
+
+    ``reads`` are pairs of a training and an experiment, of every architecture of the ``dataset``; ``on`` says in words
+    what was measured.
+    """
+
+    id: str
+    reads: tuple[tuple[str, str], ...]
+    judge: Callable[..., list[claims.Verdict]]
+    on: str
+    dataset: str = "cifar10"
+
+
+def _reached(judge: Callable[..., list[claims.Verdict]], attack: str) -> Callable[..., list[claims.Verdict]]:
+    """The judge of curves of an attack, on the images that it brought to its utility."""
+    return lambda *measured: judge(*(plots.reached(each, attack) for each in measured), attack)
+
+
+def _curves(pairs: str) -> list[Source]:
+    standard, twin = ("standard", pairs), ("adversarial", pairs)
+    return [
+        Source("C03", (standard,), _reached(claims.c03, STRONG), f"{pairs}, {STRONG}"),
+        Source("C04", (standard, twin), _reached(claims.c04, MATCHED), f"{pairs}, {MATCHED}"),
+        Source("C05", (standard,), _reached(claims.c05, STRONG), f"{pairs}, {STRONG}"),
+        Source("C05", (twin,), _reached(claims.c05, MATCHED), f"{pairs}, {MATCHED}"),
+        Source("C10", (standard, twin), _reached(claims.c10, MATCHED), f"{pairs}, {MATCHED}"),
+    ]
+
+
+def _twins(experiment: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    return ("standard", experiment), ("adversarial", experiment)
+
+
+def _c09(curves: xr.Dataset, games: xr.Dataset) -> list[claims.Verdict]:
+    shared = same_images(curves, games)
+    shared = shared.isel(order=shared.fraction.values >= 0.1)
+    return claims.c09(shared.interaction.values, shared.amplitude.values)
+
+
+def _c12(games: xr.Dataset) -> list[claims.Verdict]:
+    return claims.c12(detectors(games, seen=FULL), FULL)
+
+
+SOURCES = [
+    *_curves("neighbours"),
+    *_curves("uniform"),
+    Source("C06", (("standard", "attacked"),), _reached(claims.c06, "targeted 8"), "class attacked to, targeted 8"),
+    Source("C06", (("standard", "others"),), _reached(claims.c06, "targeted 8"), "all wrong classes, targeted 8"),
+    Source("C07", (("standard", "steps"),), claims.c07, "4, 8, 16, 32 steps"),
+    Source("C09", (("standard", "neighbours"), ("standard", "defenses-games")), _c09, "the same images, untargeted 8"),
+    Source(
+        "C09", (("adversarial", "neighbours"), ("adversarial", "defenses-games")), _c09, "the same images, untargeted 2"
+    ),
+    Source("C11", _twins("disentanglement"), claims.c11, "neighbours, normal images"),
+    Source("C11", _twins("disentanglement-uniform"), claims.c11, "uniform, normal images"),
+    Source("C12", (("standard", "defenses-games"),), _c12, "PGD, ε = 16/255, ten steps, detector fitted on it"),
+    Source("C12", (("adversarial", "defenses-games"),), _c12, "PGD, ε = 16/255, ten steps, detector fitted on it"),
+    Source("C13", _twins("defenses-images"), claims.c13, "PGD, ε = 16/255, ten steps, and back"),
+    Source("C14", (("standard", "defenses-games"),), claims.c14, "neighbours, untargeted 8"),
+    Source("C14", (("adversarial", "defenses-games"),), claims.c14, "neighbours, untargeted 2"),
+    Source("C16", (("standard", "defenses-images"),), claims.c16, "attack stopped on success"),
+    Source("C16", (("adversarial", "defenses-images"),), claims.c16, "attack stopped on success"),
+    Source("C18", (("standard", "zero"),), _reached(claims.c03, STRONG), f"zero baseline, {STRONG}"),
+    *(
+        Source(
+            "C19", ((how, "neighbours"),), _reached(claims.c05, "untargeted 1"), "untargeted 1", dataset="modelnet10"
+        )
+        for how in ("standard", "adversarial")
+    ),
+]
+"""Everything that is judged, in the order of the claims' table; a missing result makes the row "not run"."""
+
+
+EXACT = {
+    "C01": (claims.c01, exact.efficiency_residuals),
+    "C02": (claims.c02, exact.property_residuals),
+    "C08": (claims.c08, exact.proposition_residuals),
+    "C15": (claims.c15, exact.dropout_residuals),
+}
+"""The claims that are theorems: what judges them and the residuals of random games that it judges."""
+
+
+def ledger(folder: Path = results.PUBLISHED) -> list[dict[str, Any]]:
+    """The rows of the ledger: id, claim, dataset, model, on, effect, low, high, images, verdict and source.
+
+    A claim about twins has the architecture as its model. Where a result is missing, effect and interval are None and
+    the verdict is "not run".
+    """
+    files = {(data, model, what): path for data, model, what, path in results.published(folder)}
+    theorems = [
+        {**_judged(verdict), "dataset": "exact games", "model": "none", "on": "random games", "source": []}
+        for judge, residuals in EXACT.values()
+        for verdict in judge(residuals(generator(0)))
+    ]
+    return theorems + [
+        row
+        for source in sorted(SOURCES, key=lambda source: source.id)
+        for architecture in dict.fromkeys(name.partition("-")[0] for name in training.RECIPES[source.dataset])
+        for row in _rows(source, architecture, files, folder)
+    ]
+
+
+def _rows(
+    source: Source, architecture: str, files: dict[tuple[str, str, str], Path], folder: Path
+) -> Iterator[dict[str, Any]]:
+    trainings = {how for how, _ in source.reads}
+    name = architecture if len(trainings) > 1 else f"{architecture}-{trainings.pop()}"
+    wanted = [(source.dataset, f"{architecture}-{how}", what) for how, what in source.reads]
+    about = {"id": source.id, "dataset": source.dataset, "model": name, "on": source.on}
+    if not all(key in files for key in wanted):
+        yield {**about, "claim": None, "effect": None, "low": None, "high": None, "images": 0, "verdict": "not run"}
+        return
+    measured: list[xr.Dataset] = [results.read(files[key]) for key in wanted]
+    for found in source.judge(*measured):
+        yield {
+            **about,
+            **_judged(found),
+            "id": source.id,
+            "source": [str(files[key].relative_to(folder)) for key in wanted],
+        }
+
+
+def _judged(found: claims.Verdict) -> dict[str, Any]:
+    return {
+        "id": found.id,
+        "claim": found.claim,
+        "effect": _rounded(found.effect.mean),
+        "low": _rounded(found.effect.low),
+        "high": _rounded(found.effect.high),
+        "images": found.effect.images,
+        "verdict": found.verdict,
+    }
+
+
+def _rounded(number: Any) -> float:
+    """Six significant digits: what a rerun on another machine gives too."""
+    return float(f"{float(number):.6g}")
+
+
+def write(path: Path = LEDGER, *, folder: Path = results.PUBLISHED) -> Path:
+    """Write the ledger as JSON, whole or not at all; returns the path."""
+    with replacing(path) as fresh:
+        fresh.write_text(json.dumps(ledger(folder), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def read(path: Path = LEDGER) -> list[dict[str, Any]]:
+    """The rows of the ledger as it is stored; raises FileNotFoundError where there is none."""
+    if not path.exists():
+        raise FileNotFoundError(f"no ledger {path}: write one with 'python -m lib claims --write'")
+    return json.loads(path.read_text(encoding="utf-8"))

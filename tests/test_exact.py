@@ -1,0 +1,50 @@
+"""The theorems on exact games: they hold there, and a broken identity shows."""
+
+import pytest
+import torch
+
+from lib import exact
+from lib.sampling import generator
+
+RESIDUALS = [
+    exact.efficiency_residuals,
+    exact.property_residuals,
+    exact.proposition_residuals,
+    exact.dropout_residuals,
+]
+
+
+@pytest.mark.parametrize("residuals", RESIDUALS, ids=lambda function: function.__name__)
+def test_identities_hold_on_every_game(residuals):
+    found = residuals(generator(3))
+    assert found.shape == (exact.GAMES,) and (found < 1e-12).all()
+    assert torch.equal(found, residuals(generator(3))) and not torch.equal(found, residuals(generator(4)))
+
+
+@pytest.mark.parametrize(
+    ("name", "residuals"),
+    [
+        ("exact_effects", exact.efficiency_residuals),
+        ("exact_interactions", exact.proposition_residuals),
+        ("exact_interactions", exact.dropout_residuals),
+        ("exact_shapley", exact.efficiency_residuals),
+    ],
+)
+def test_a_broken_identity_shows(monkeypatch, name, residuals):
+    right = getattr(exact, name)
+    monkeypatch.setattr(exact, name, lambda values: 1.01 * right(values))
+    assert (residuals(generator(3)) > 1e-5).all()
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda found: found**2,  # not linear
+        lambda found: found + 1e-3,  # a player that adds nothing gets something
+        lambda found: found * torch.arange(1.0, found.shape[-1] + 1),  # not the same for players that may be exchanged
+    ],
+)
+def test_a_broken_property_shows(monkeypatch, break_it):
+    right = exact.exact_interactions
+    monkeypatch.setattr(exact, "exact_interactions", lambda values: break_it(right(values)))
+    assert (exact.property_residuals(generator(3)) > 1e-5).all()

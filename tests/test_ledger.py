@@ -1,0 +1,68 @@
+"""The ledger: made from results, complete, equal to what is stored, and "not run" where a result is missing."""
+
+import json
+import shutil
+
+import pytest
+
+from lib import claims, ledger, results, training
+
+FIELDS = ["id", "dataset", "model", "on", "claim", "effect", "low", "high", "images", "verdict"]
+
+
+def close(first, second):
+    """The same rows, numbers to five digits."""
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            assert value == (pytest.approx(other[name], rel=1e-5) if isinstance(value, float) else other[name]), one
+    return True
+
+
+def test_the_stored_ledger_is_what_the_results_say():
+    assert close(ledger.read(), ledger.ledger())
+
+
+def test_every_row_says_what_it_rests_on():
+    for row in ledger.ledger():
+        assert set(FIELDS) <= set(row)
+        if row["verdict"] == "not run":
+            assert row["effect"] is None and row["images"] == 0
+        else:
+            assert row["low"] <= row["effect"] <= row["high"]
+            assert all((results.PUBLISHED / name).exists() for name in row["source"])
+            assert row["source"] or row["dataset"] == "exact games"
+
+
+def test_a_row_is_the_verdict_of_its_claim():
+    (row,) = (
+        row
+        for row in ledger.ledger()
+        if (row["id"], row["model"], row["on"]) == ("C05", "resnet18-standard", "neighbours, untargeted 8")
+    )
+    measured = results.read(results.PUBLISHED / "cifar10" / "resnet18-standard-neighbours.nc")
+    used = measured.isel(image=measured.reached.sel(attack="untargeted 8").values)
+    (verdict,) = claims.c05(used, "untargeted 8")
+    assert row["effect"] == pytest.approx(float(verdict.effect.mean), rel=1e-5) and row["images"] == used.sizes["image"]
+    assert row["verdict"] == verdict.verdict
+
+
+def test_a_missing_result_is_not_run_and_does_not_hide_the_others(tmp_path):
+    (tmp_path / "cifar10").mkdir()
+    name = "resnet18-standard-neighbours.nc"
+    shutil.copy(results.PUBLISHED / "cifar10" / name, tmp_path / "cifar10")
+    rows = ledger.ledger(tmp_path)
+    judged = {(row["id"], row["model"]) for row in rows if row["verdict"] != "not run" and row["source"]}
+    assert judged == {("C03", "resnet18-standard"), ("C05", "resnet18-standard")}
+    assert {row["model"] for row in rows if row["id"] == "C04"} == {
+        name.partition("-")[0] for name in training.RECIPES["cifar10"]
+    }
+    written = ledger.write(tmp_path / "claims.json", folder=tmp_path)
+    assert close(ledger.read(written), rows) and [path.name for path in tmp_path.glob("*.json")] == ["claims.json"]
+    assert json.loads(written.read_text(encoding="utf-8"))
+
+
+def test_a_missing_ledger_says_how_to_write_one(tmp_path):
+    with pytest.raises(FileNotFoundError, match="python -m lib claims --write"):
+        ledger.read(tmp_path / "claims.json")
