@@ -1,27 +1,35 @@
 """The book: fetch the scripts its pages need, execute its notebooks, build the pages, store the outputs.
 
 Everything is made in a folder ``out`` (``_build`` by default): ``source/`` is a copy of the book, executed
-there, and ``html/`` holds the pages. The tracked notebooks are only read, except by ``store``.
+there, ``html/`` holds the pages and ``book.pdf`` the printed book. The tracked notebooks are only read, except by
+``store``. What no author needs to write is added to a copy of the source when the pages are built: see ``dress``.
 """
 
 import json
+import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 import nbformat
 import papermill
 import yaml
+from nbformat.v4 import new_markdown_cell
 from rich.console import Console
 from rich.progress import track
+from sphinx.application import Sphinx
 from sphinx_external_toc.parsing import parse_toc_yaml
 
+from lib import results
 from lib.files import replacing
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +41,9 @@ VENDOR = {
     MATHJAX: ["es5/tex-mml-chtml.js", "es5/input/tex/*", "es5/output/chtml/*", "es5/a11y/*", "es5/sre/*"],
 }
 """The npm packages whose scripts the pages load, each with the files kept of it besides its licence."""
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+RUNTIMES = Path("book/runtimes.json")
+LAUNCH = {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}
 
 console = Console(stderr=True)
 
@@ -57,7 +68,7 @@ def offline(root: Path = ROOT) -> bool:
     try:
         with replacing(vendor) as fresh:
             for package, patterns in VENDOR.items():
-                _fetch(package, patterns, fresh / package)
+                fetch(package, patterns, fresh / package)
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
         reason = getattr(error, "stderr", "npm is not installed")
         console.out(f"The pages will load MathJax and the widgets from the network: {reason}")
@@ -76,7 +87,9 @@ def execute(out: Path = BUILD, root: Path = ROOT) -> Path:
     """Copy the book to ``out/source`` with its notebooks executed, their kernels started in ``root``."""
     with replacing(out / "source") as source:
         _copy(root, source)
+        seconds = {}
         for notebook in track(notebooks(root), "Executing the notebooks", console=console):
+            started = time.monotonic()
             papermill.execute_notebook(
                 root / notebook,
                 source / notebook,
@@ -85,21 +98,58 @@ def execute(out: Path = BUILD, root: Path = ROOT) -> Path:
                 progress_bar=False,
                 extra_arguments=["--log-level=ERROR"],
             )
+            seconds[str(notebook)] = round(time.monotonic() - started)
             _tidy(source / notebook, root)
+        machine = f"{platform.machine()}, {os.cpu_count()} processor cores"
+        took = {"machine": machine, "date": datetime.now(UTC).date().isoformat(), "seconds": seconds}
+        (source / RUNTIMES).write_text(json.dumps(took, indent=1) + "\n", encoding="utf-8")
     return out / "source"
 
 
 def build(out: Path = BUILD) -> Path:
     """Build the pages of ``out/source`` into ``out/html``, any warning an error; returns the first page."""
-    with tempfile.TemporaryDirectory(dir=out) as scratch, console.status("Building the pages"):
-        command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
-        command += [str(out / "source"), "--path-output", scratch, "-W", "-n", "--keep-going", "--quiet"]
-        result = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        if result.returncode:
-            raise RuntimeError(f"the pages could not be built:\n{result.stderr}")
-        with replacing(out / "html") as html:
-            shutil.copytree(Path(scratch, "_build", "html"), html)
+    with tempfile.TemporaryDirectory(dir=out) as scratch, replacing(out / "html") as html:
+        shutil.copytree(_pages(out / "source", Path(scratch), "html"), html)
     return out / "html" / "index.html"
+
+
+def pdf(out: Path = BUILD, root: Path = ROOT) -> Path:
+    """Print the whole book of ``out/source``, or where there is none the stored one, to ``out/book.pdf``."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        raise FileNotFoundError(f"printing the book needs one of {', '.join(BROWSERS)}: install one")
+    if not (out / "source").is_dir():
+        stage(out, root)
+    with tempfile.TemporaryDirectory(dir=out) as scratch, replacing(out / "book.pdf") as printed:
+        pages = _pages(out / "source", Path(scratch), "singlehtml")
+        (nested,) = (pages / "book").glob("*.html")
+        page = nested.rename(pages / "book.html")  # its links are relative to that folder
+        options = ["--headless", "--no-sandbox", "--no-pdf-header-footer", "--virtual-time-budget=120000"]
+        command = [browser, *options, f"--print-to-pdf={printed.resolve()}", page.resolve().as_uri()]
+        subprocess.run(command, check=True, capture_output=True)
+    return out / "book.pdf"
+
+
+def dress(source: Path) -> None:
+    """Add to a copy of the book what follows from its files.
+
+    Each notebook gets the command that runs it, and an alternative text for every figure that has none in its cell's
+    metadata (``mystnb: {image: {alt: …}}``); the comments ``<!-- modules -->``, ``<!-- results -->`` and
+    ``<!-- runtimes -->`` of the other pages are replaced by what they name.
+    """
+    for chapter in chapters(source):
+        path = source / chapter
+        if chapter.suffix == ".ipynb":
+            notebook = nbformat.read(path, as_version=4)
+            _describe_figures(notebook)
+            notebook.cells.insert(1, new_markdown_cell(_run_it_yourself(path, chapter), id="run-this-chapter"))
+            nbformat.write(notebook, path)
+            continue
+        text = path.read_text(encoding="utf-8")
+        for marker, content in (("modules", _modules), ("results", _results), ("runtimes", _runtimes)):
+            if f"<!-- {marker} -->" in text:
+                text = text.replace(f"<!-- {marker} -->", content(source))
+        path.write_text(text, encoding="utf-8")
 
 
 def key_numbers(notebook: Path) -> dict[str, float]:
@@ -141,11 +191,19 @@ def pin(out: Path = BUILD, root: Path = ROOT) -> None:
 
 
 def store(out: Path = BUILD, root: Path = ROOT) -> list[Path]:
-    """Copy the executed notebooks of ``out/source`` over the tracked ones; returns these."""
+    """Copy the executed notebooks of ``out/source`` over the tracked ones, and how long they took; returns these."""
+    if (out / "source" / RUNTIMES).is_file():
+        shutil.copyfile(out / "source" / RUNTIMES, root / RUNTIMES)
     return [Path(shutil.copyfile(out / "source" / notebook, root / notebook)) for notebook in notebooks(root)]
 
 
-def _fetch(package: str, patterns: Sequence[str], folder: Path) -> None:
+def setup(app: Sphinx) -> None:
+    """Make this module an extension of Sphinx, which reads the docstrings of ``lib`` for the page on it."""
+    app.setup_extension("sphinx.ext.autodoc")
+    app.connect("autodoc-process-docstring", _escape)
+
+
+def fetch(package: str, patterns: Sequence[str], folder: Path) -> None:
     """Download one npm package and keep its licence and the files that match."""
     with tempfile.TemporaryDirectory() as scratch:
         subprocess.run(["npm", "pack", package], cwd=scratch, check=True, capture_output=True, text=True)
@@ -164,6 +222,9 @@ def _copy(root: Path, source: Path) -> None:
     shutil.copytree(root / "book", source / "book", ignore=shutil.ignore_patterns(".*"))
     shutil.copy(root / "_toc.yml", source)
     settings = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+    if settings.get("repository", {}).get("url"):
+        settings["launch_buttons"] = LAUNCH
+        settings.setdefault("html", {})["use_repository_button"] = True
     if offline(root):
         settings["sphinx"]["config"] |= {
             "html_extra_path": [str(root / "_offline")],
@@ -171,6 +232,98 @@ def _copy(root: Path, source: Path) -> None:
             "nb_ipywidgets_js": {f"../vendor/{WIDGETS}/dist/embed.js": {}},
         }
     (source / "_config.yml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+
+
+def _pages(source: Path, scratch: Path, builder: str) -> Path:
+    """Build the dressed pages of ``source`` in the folder ``scratch``; returns the folder of the pages."""
+    dressed = scratch / "source"
+    shutil.copytree(source, dressed)
+    dress(dressed)
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(dressed)]
+    command += ["--path-output", str(scratch), "--builder", builder, "-W", "-n", "--keep-going", "--quiet"]
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    with console.status("Building the pages"):
+        result = subprocess.run(
+            command,
+            env={**os.environ, "PYTHONPATH": path},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    if result.returncode:
+        raise RuntimeError(f"the pages could not be built:\n{result.stderr}")
+    return scratch / "_build" / builder
+
+
+def _describe_figures(notebook: nbformat.NotebookNode) -> None:
+    """Name the section as the alternative text of every figure that has none of its own."""
+    heading = ""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            heading = (re.findall(r"^#+ +(.+)$", cell.source, flags=re.MULTILINE) or [heading])[-1]
+        if any(kind.startswith("image/") for output in cell.get("outputs", []) for kind in output.get("data", {})):
+            image = cell.metadata.setdefault("mystnb", {}).setdefault("image", {})
+            image.setdefault("alt", f"Figure of the section “{heading.replace('$', '')}”")
+
+
+def _run_it_yourself(path: Path, chapter: Path) -> str:
+    """How to run the notebook at ``path``, the file ``chapter`` of the repository, with parameters of one's own."""
+    parameters = papermill.inspect_notebook(path)
+    example = next((f" -p {name} {about['default']}" for name, about in parameters.items()), "")
+    lines = ["::::{admonition} Run this chapter yourself", ":class: tip dropdown", ""]
+    lines += ["In the root folder of the repository, with the environment active:", "", "```bash"]
+    lines += [f"papermill {chapter.as_posix()} build/{chapter.name}{example}", "```", ""]
+    if parameters:
+        lines += ["Each `-p` sets a parameter:", "", "| parameter | default | meaning |", "|---|---|---|"]
+        for name, about in parameters.items():
+            lines.append(f"| `{name}` | `{about['default']}` | {about['help'] or ''} |")
+    return "\n".join([*lines, "::::"])
+
+
+def _modules(source: Path) -> str:
+    """A section for each module of ``lib``, made from its docstrings."""
+    names = [path.stem for path in sorted((ROOT / "lib").glob("*.py")) if path.stem != "__init__"]
+    names.sort(key=lambda name: name == "__main__")
+    return "\n".join(
+        f"## `lib.{name}`\n\n```{{eval-rst}}\n.. automodule:: lib.{name}\n   :members:\n```\n" for name in names
+    )
+
+
+def _results(source: Path) -> str:
+    """The published results, each written beside the page as tables, one for all variables of the same dimensions."""
+    (source / "book" / "data").mkdir(exist_ok=True)
+    lines = []
+    for path in sorted(results.PUBLISHED.rglob("*.nc")):
+        measured = results.read(path)
+        name = path.relative_to(results.PUBLISHED).with_suffix("").as_posix()
+        lines += [f"## {name}", ""]
+        for dimensions in sorted({variable.dims for variable in measured.data_vars.values()}, key=str):
+            same = [key for key, variable in measured.data_vars.items() if variable.dims == dimensions]
+            file = f"data/{name.replace('/', '-')}-{'-'.join(map(str, dimensions)) or 'values'}.csv"
+            table = measured[same].to_dataframe() if dimensions else measured[same].to_pandas().to_frame("value")
+            table.to_csv(source / "book" / file, float_format="%.6g")
+            each = f"by {', '.join(map(str, dimensions))}" if dimensions else "single values"
+            lines.append(f"- [{', '.join(map(str, same))}]({file}), {each}")
+        lines += ["", "```bash", str(measured.attrs.get("command", "# no command is recorded")), "```", ""]
+    return "\n".join(lines)
+
+
+def _runtimes(source: Path) -> str:
+    """How long each notebook took when it was last executed and stored."""
+    if not (source / RUNTIMES).is_file():
+        return "*No execution has been recorded yet: `python -m lib book --keep` records one.*"
+    took = json.loads((source / RUNTIMES).read_text(encoding="utf-8"))
+    lines = [f"Executed on {took['date']}, {took['machine']}.", "", "| notebook | seconds |", "|---|---:|"]
+    lines += [f"| `{notebook}` | {seconds} |" for notebook, seconds in took["seconds"].items()]
+    return "\n".join([*lines, f"| all | {sum(took['seconds'].values())} |"])
+
+
+def _escape(app: Sphinx, what: str, name: str, item: object, options: object, lines: list[str]) -> None:
+    """Let |Δv|, a* and x_ stand in a docstring as they are, outside of ``code``."""
+    for number, line in enumerate(lines):
+        parts = re.split(r"(``.*?``)", line)
+        parts[::2] = [re.sub(r"([|*]|_(?!\w))", r"\\\1", part) for part in parts[::2]]
+        lines[number] = "".join(parts)
 
 
 def _tidy(path: Path, root: Path) -> None:

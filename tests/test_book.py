@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from lib import book
 
@@ -76,6 +76,60 @@ def test_without_npm_the_pages_use_the_network(root: Path, capsys: pytest.Captur
     assert settings["sphinx"]["config"] == {}
     assert "npm is not installed" in capsys.readouterr().err
     assert not any((root / "_offline").iterdir())
+
+
+def test_execution_is_timed_and_the_times_are_stored(root: Path):
+    write(root, "import time; time.sleep(1)")
+    source = book.execute(root / "_build", root)
+    book.store(root / "_build", root)
+    took = json.loads((root / book.RUNTIMES).read_text())
+    assert took["seconds"][str(CHAPTER)] >= 1 and took["machine"] and took["date"]
+    page = source / "book" / "times.md"
+    page.write_text("<!-- runtimes -->")
+    (source / "_toc.yml").write_text("format: jb-book\nroot: book/chapter\nchapters: [{file: book/times}]\n")
+    book.dress(source)
+    assert f"| `{CHAPTER}` | {took['seconds'][str(CHAPTER)]} |" in page.read_text()
+
+
+@pytest.mark.parametrize("url", ["", "https://example.org/me/book"])
+def test_launch_buttons_only_where_there_is_a_repository(root: Path, url: str):
+    write(root, "print(1)")
+    with (root / "_config.yml").open("a") as settings:
+        settings.write(f"repository: {{url: '{url}'}}\n")
+    settings = yaml.safe_load((book.stage(root / "_build", root) / "_config.yml").read_text())
+    assert settings.get("launch_buttons") == (book.LAUNCH if url else None)
+
+
+def test_notebook_says_how_to_run_it_and_its_figures_have_a_text(root: Path):
+    write(root, "print(1)")
+    picture = new_output("display_data", data={"image/png": ""})
+    parameters = new_code_cell("epsilon = 0.1  # greatest change", metadata={"tags": ["parameters"]})
+    named = new_code_cell("", outputs=[picture], metadata={"mystnb": {"image": {"alt": "a curve that rises"}}})
+    cells = [new_markdown_cell("# Title\n\n## Section $x$"), parameters, new_code_cell("", outputs=[picture]), named]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), root / CHAPTER)
+    source = book.stage(root / "_build", root)
+    tracked = (root / CHAPTER).read_bytes()
+    book.dress(source)
+    title, run, _, plain, named = nbformat.read(source / CHAPTER, as_version=4).cells
+    assert title.source.startswith("# Title")
+    assert "papermill book/chapter.ipynb build/chapter.ipynb -p epsilon 0.1" in run.source
+    assert "| `epsilon` | `0.1` | greatest change |" in run.source
+    assert plain.metadata.mystnb.image.alt == "Figure of the section “Section x”"
+    assert named.metadata.mystnb.image.alt == "a curve that rises"
+    assert (root / CHAPTER).read_bytes() == tracked
+
+
+def test_docstrings_keep_their_bars_and_stars():
+    lines = ["mean of |Δv| and a* of x_ij and I_", "``|code*|_`` stays"]
+    book._escape(None, "function", "f", None, None, lines)
+    assert lines == [r"mean of \|Δv\| and a\* of x_ij and I\_", "``|code*|_`` stays"]
+
+
+def test_printing_without_a_browser(root: Path):
+    write(root, "print(1)")
+    with pytest.raises(FileNotFoundError, match="printing the book needs one of chromium"):
+        book.pdf(root / "_build", root)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from lib import book
 
-BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
+AXE = "axe-core@4.10.2"
 
 
 def without(program: str) -> None:
@@ -39,11 +39,25 @@ def offline_site(site: Path) -> Path:
     return site
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A browser without a window. Its event loop must end before other modules start kernels."""
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+@pytest.fixture(scope="session")
+def axe(offline_site: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The script that checks a page for what keeps people with disabilities from reading it."""
+    folder = tmp_path_factory.mktemp("axe")
+    book.fetch(AXE, ["axe.min.js"], folder)
+    return (folder / "axe.min.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser's program."""
+    executable = next(filter(None, map(shutil.which, book.BROWSERS)), None)
     if executable is None:
-        without(" or ".join(BROWSERS))
+        without(" or ".join(book.BROWSERS))
+    return executable
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """A browser without a window. Its event loop must end before other modules start kernels."""
     with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])

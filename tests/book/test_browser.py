@@ -1,27 +1,34 @@
-"""The pages in a browser without a network: no error, mathematics typeset, widgets alive."""
+"""The pages in a browser without a network: no error, mathematics typeset, readable by all, widgets alive."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from lib import book
 
-CHAPTERS = [chapter.with_suffix(".html") for chapter in book.chapters()]
-WIDGET_PAGE = Path("book/04-1-attacks.html")
+PAGES = [*(chapter.with_suffix(".html") for chapter in book.chapters()), Path("search.html")]
+WIDGET_PAGES = [
+    notebook.with_suffix(".html")
+    for notebook in book.notebooks()
+    if "widgets" in nbformat.read(book.ROOT / notebook, as_version=4).metadata
+]
 PATIENCE = 120_000  # milliseconds, for a busy machine
+PHONE = {"width": 390, "height": 844}
+BARRIERS = """async () => (await axe.run({resultTypes: ["violations"]})).violations
+    .filter(found => ["serious", "critical"].includes(found.impact))
+    .map(found => `${found.id}: ${found.nodes.map(node => node.html).join(" ")}`)"""
 expect.set_options(timeout=PATIENCE)
 
 
-@pytest.fixture
-def faults() -> list[str]:
-    """What went wrong on the page: requests that leave this machine, and errors."""
-    return []
+@contextmanager
+def opened(browser: Browser, path: Path, faults: list[str]) -> Iterator[Page]:
+    """A page of the site, what goes wrong on it written down: requests that leave this machine, and errors."""
 
-
-@pytest.fixture
-def page(browser: Browser, faults: list[str]) -> Iterator[Page]:
     def local_only(route: Route) -> None:
         if route.request.url.startswith(("file:", "data:", "blob:")):
             route.continue_()
@@ -29,28 +36,68 @@ def page(browser: Browser, faults: list[str]) -> Iterator[Page]:
             faults.append(f"request: {route.request.url}")
             route.abort()
 
-    page = browser.new_page()
+    page = browser.new_page(color_scheme="light", viewport={"width": 1440, "height": 900})
     page.set_default_timeout(PATIENCE)
     page.route("**/*", local_only)
     page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("requestfailed", lambda request: faults.append(f"failed: {request.url}"))
+    page.goto(path.as_uri(), wait_until="networkidle")
     yield page
     page.close()
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=str)
-def test_page_opens_offline_without_an_error(offline_site: Path, page: Page, faults: list[str], chapter: Path):
-    page.goto((offline_site / chapter).as_uri(), wait_until="networkidle")
-    assert not faults
+@dataclass(frozen=True)
+class Visit:
+    """What one visit to a page found; opening a page takes seconds, so that the tests share it."""
+
+    faults: list[str]
+    untypeset: int
+    wrong_formulas: int
+    barriers: dict[str, list[str]]
+    width_on_phone: int
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=str)
-def test_mathematics_is_typeset(offline_site: Path, page: Page, chapter: Path):
-    page.goto((offline_site / chapter).as_uri())
-    formulas = page.locator(".math").count()
-    expect(page.locator(".math mjx-container")).to_have_count(formulas)
-    expect(page.locator("mjx-merror, mjx-mtext[style*=red]")).to_have_count(0)
+@pytest.fixture(scope="module", params=PAGES, ids=str)
+def visit(request: pytest.FixtureRequest, browser: Browser, offline_site: Path, axe: str) -> Visit:
+    """A visit to each page: in light and in dark mode, then at the width of a phone."""
+    faults: list[str] = []
+    with opened(browser, offline_site / request.param, faults) as page:
+        page.evaluate("window.MathJax?.startup.promise")
+        if request.param in WIDGET_PAGES:
+            expect(page.locator(".widget-slider [role=slider]")).not_to_have_count(0)
+        found_faults = list(faults)
+        page.evaluate(axe)
+        barriers = {}
+        for mode in ("light", "dark"):
+            page.emulate_media(color_scheme=mode)
+            expect(page.locator("html")).to_have_attribute("data-theme", mode)
+            page.wait_for_timeout(500)  # colours fade
+            barriers[mode] = page.evaluate(BARRIERS)
+        page.set_viewport_size(PHONE)
+        return Visit(
+            faults=found_faults,
+            untypeset=page.locator(".math:not(:has(mjx-container))").count(),
+            wrong_formulas=page.locator("mjx-merror, mjx-mtext[style*=red]").count(),
+            barriers=barriers,
+            width_on_phone=page.evaluate("document.documentElement.scrollWidth"),
+        )
+
+
+def test_page_opens_offline_without_an_error(visit: Visit):
+    assert not visit.faults
+
+
+def test_mathematics_is_typeset(visit: Visit):
+    assert visit.untypeset == 0 and visit.wrong_formulas == 0
+
+
+def test_page_has_no_serious_barrier_in_light_and_dark(visit: Visit):
+    assert visit.barriers == {"light": [], "dark": []}
+
+
+def test_page_fits_a_phone(visit: Visit):
+    assert visit.width_on_phone <= PHONE["width"]
 
 
 def picture(output: Locator) -> list[bytes]:
@@ -67,16 +114,32 @@ def becomes_other_than(before: list[bytes], output: Locator) -> bool:
     return False
 
 
-def test_each_slider_changes_the_figure(offline_site: Path, page: Page, faults: list[str]):
-    page.goto((offline_site / WIDGET_PAGE).as_uri())
-    handles = page.locator(".widget-slider [role=slider]")
-    expect(handles).not_to_have_count(0)
-    for handle in handles.all():
-        output = page.locator(".cell_output", has=handle)
-        handle.press("Home")
-        page.wait_for_timeout(1000)
-        before = picture(output)
-        assert before, "the widget shows no image"
-        handle.press("End")
-        assert becomes_other_than(before, output), "the slider does not change the figure"
+@pytest.mark.parametrize("path", WIDGET_PAGES, ids=str)
+def test_each_slider_changes_the_figure_and_its_name(offline_site: Path, browser: Browser, path: Path):
+    faults: list[str] = []
+    with opened(browser, offline_site / path, faults) as page:
+        handles = page.locator(".widget-slider [role=slider]")
+        expect(handles).not_to_have_count(0)
+        for handle in handles.all():
+            output = page.locator(".cell_output", has=handle)
+            handle.press("Home")
+            page.wait_for_timeout(1000)
+            before, name = picture(output), output.locator("img:visible").first.get_attribute("alt")
+            assert before, "the widget shows no image"
+            handle.press("End")
+            assert becomes_other_than(before, output), "the slider does not change the figure"
+            expect(output.locator("img:visible").first).not_to_have_attribute("alt", name)
+    assert not faults
+
+
+def test_there_is_a_widget_to_drag():
+    assert WIDGET_PAGES
+
+
+def test_search_finds_a_chapter(offline_site: Path, browser: Browser):
+    faults: list[str] = []
+    query = (offline_site / "search.html").as_uri() + "?q=perturbation"
+    with opened(browser, offline_site / "search.html", faults) as page:
+        page.goto(query)
+        expect(page.locator("#search-results li")).not_to_have_count(0)
     assert not faults

@@ -3,7 +3,11 @@
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
+import nbformat
+import xarray as xr
 from bs4 import BeautifulSoup
+
+from lib import book, results
 
 LOADING = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src", "object": "data"}
 
@@ -41,3 +45,57 @@ def test_pages_load_nothing_from_the_network(offline_site: Path):
         if urlsplit(tag[attribute]).netloc
     ]
     assert not loaded
+
+
+def test_pictures_say_what_they_show(site: Path):
+    without = [
+        f"{page.relative_to(site)}: {image['src']}"
+        for page, soup in read_pages(site).items()
+        for image in soup.select("article img")
+        if not image.get("alt", "").strip() or "/" in image["alt"]
+    ]
+    assert not without, "set mystnb: {image: {alt: …}} in the metadata of the cell"
+
+
+def test_each_notebook_page_says_how_to_run_it_and_offers_it(site: Path):
+    for notebook in book.notebooks():
+        page = BeautifulSoup((site / notebook.with_suffix(".html")).read_bytes(), "html.parser")
+        assert f"papermill {notebook} build/{notebook.name} -p " in page.find("article").get_text()
+        (download,) = page.select("a.btn-download-source-button")
+        offered = (site / notebook).parent / download["href"]
+        cells = nbformat.read(offered.resolve(), as_version=4).cells
+        assert {cell.id for cell in cells} > {cell.id for cell in nbformat.read(book.ROOT / notebook, 4).cells}
+
+
+def test_each_page_has_search_and_a_switch_for_dark_mode(site: Path):
+    for chapter in book.chapters():
+        page = BeautifulSoup((site / chapter.with_suffix(".html")).read_bytes(), "html.parser")
+        assert page.select("form.bd-search input[type=search]") and page.select("button.theme-switch-button")
+
+
+def test_library_page_has_every_module(site: Path):
+    page = BeautifulSoup((site / "book" / "api.html").read_bytes(), "html.parser")
+    found = {heading.get_text().rstrip("#") for heading in page.select("article h2")}
+    assert found == {f"lib.{path.stem}" for path in (book.ROOT / "lib").glob("*.py") if path.stem != "__init__"}
+    assert page.find(id="lib.estimators.order_means")
+
+
+def test_tables_hold_every_published_number(site: Path):
+    page = BeautifulSoup((site / "book" / "data.html").read_bytes(), "html.parser")
+    tables = {Path(link["href"]).name: site / "book" / link["href"] for link in page.select("a.download")}
+    wanted = set()
+    for path in results.PUBLISHED.rglob("*.nc"):
+        with xr.open_dataset(path, engine="scipy") as measured:
+            name = "-".join(path.relative_to(results.PUBLISHED).with_suffix("").parts)
+            wanted |= {
+                (f"{name}-{'-'.join(variable.dims) or 'values'}.csv", variable.size)
+                for variable in measured.data_vars.values()
+            }
+    assert {name for name, _ in wanted} == set(tables)
+    for name, size in wanted:
+        assert len(tables[name].read_text().splitlines()) == size + 1
+
+
+def test_running_times_of_every_notebook(site: Path):
+    text = (site / "book" / "runtimes.html").read_text(encoding="utf-8")
+    assert all(str(notebook) in text for notebook in book.notebooks())

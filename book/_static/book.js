@@ -1,0 +1,23 @@
+// Widgets typeset their labels through MathJax 2; the pages have MathJax 3.
+document.addEventListener("DOMContentLoaded", () => {
+  if (window.MathJax) MathJax.Hub = {
+    Queue: ([, , element]) => MathJax.startup.promise.then(() => MathJax.typesetPromise([element])),
+  };
+});
+
+// Names, for those who do not see the page: the list of references, sliders, and the pictures that they choose.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const entry of document.querySelectorAll(".citation-list > .citation")) entry.setAttribute("role", "listitem");
+  const text = (element, part) => element.querySelector(part)?.textContent.trim() ?? "";
+  const name = (output) => {
+    const sliders = [...output.querySelectorAll(".widget-slider")];
+    for (const slider of sliders) {
+      slider.querySelector("[role=slider]")?.setAttribute("aria-label", text(slider, ".widget-label"));
+    }
+    const chosen = sliders.map((slider) => `${text(slider, ".widget-label")} ${text(slider, ".widget-readout")}`);
+    for (const picture of output.querySelectorAll("img.widget-image")) picture.alt = `Figure at ${chosen.join(", ")}`;
+  };
+  for (const output of document.querySelectorAll(".cell_output")) {
+    new MutationObserver(() => name(output)).observe(output, { childList: true, subtree: true });
+  }
+});
