@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 console = Console()
 
-DatasetName = Annotated[str, typer.Option(help="photos (ships with the packages) or cifar10")]
+DatasetName = Annotated[str, typer.Option(help="photos (ships with the packages), cifar10, modelnet10 or imagenet")]
 ModelName = Annotated[str, typer.Option(help="a checkpoint such as resnet18-standard or resnet18-adversarial")]
 Root = Annotated[Path | None, typer.Option(help="folder of the dataset; else the lookup order of the README")]
 DeviceName = Annotated[str, typer.Option(help="auto, cpu or cuda")]
