@@ -27,6 +27,16 @@ DatasetName = Annotated[str, typer.Option(help="photos (ships with the packages)
 ModelName = Annotated[str, typer.Option(help="a checkpoint such as resnet18-standard or resnet18-adversarial")]
 Root = Annotated[Path | None, typer.Option(help="folder of the dataset; else the lookup order of the README")]
 DeviceName = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+SamplingName = Annotated[str, typer.Option(help="pairs of players: neighbours or uniform")]
+Orders = Annotated[str, typer.Option(help="fractions of n−2, with commas")]
+EVERY_ORDER = ",".join(map(str, experiments.FRACTIONS))
+Grid = Annotated[int, typer.Option(help="players along a side of the image")]
+BaselineName = Annotated[str, typer.Option(help="masked value: mean or zero")]
+ValueName = Annotated[str, typer.Option(help="v: log_probability, logit or other_classes")]
+BatchSize = Annotated[
+    int | None, typer.Option(help="masked images a forward pass, else as fits the device; changes no number")
+]
+Out = Annotated[Path | None, typer.Option(help="the result (netCDF); else build/results/<key>.nc")]
 Seed = Annotated[int, typer.Option(help="decides every random draw")]
 
 
@@ -108,7 +118,7 @@ def interactions(
     epsilon: Annotated[float, typer.Option(help="greatest change of a pixel in [0, 1]")] = 32 / 255,
     step_size: Annotated[float, typer.Option(help="first step of the attack")] = 2 / 255,
     steps: int = 100,
-    sampling: Annotated[str, typer.Option(help="pairs of players: neighbours or uniform")] = "neighbours",
+    sampling: SamplingName = "neighbours",
     design: Annotated[
         str | None, typer.Option(help="four_point, signed_groups (neighbours) or curvature (uniform); else the cheaper")
     ] = None,
@@ -121,27 +131,23 @@ def interactions(
         str | None,
         typer.Option(help="wanted sampling error of an image, one for all orders or one an order, by commas"),
     ] = None,
-    orders: Annotated[str, typer.Option(help="fractions of n−2, with commas")] = ",".join(
-        map(str, experiments.FRACTIONS)
-    ),
-    grid: Annotated[int, typer.Option(help="players along a side of the image")] = 16,
-    baseline: Annotated[str, typer.Option(help="masked value: mean or zero")] = "mean",
-    value: Annotated[str, typer.Option(help="v: log_probability, logit or other_classes")] = "log_probability",
+    orders: Orders = EVERY_ORDER,
+    grid: Grid = 16,
+    baseline: BaselineName = "mean",
+    value: ValueName = "log_probability",
     category: Annotated[str, typer.Option(help="class of v: truth, or attacked: where the first attack led")] = "truth",
     seed: Seed = 0,
     root: Root = None,
     device: DeviceName = "auto",
-    batch_size: Annotated[
-        int | None, typer.Option(help="masked images a forward pass, else as fits the device; changes no number")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="the result (netCDF); else build/results/<key>.nc")] = None,
+    batch_size: BatchSize = None,
+    out: Out = None,
 ) -> None:
     """Measure I^(m) of normal and adversarial images at every order; interrupted, it goes on where it was."""
     fractions = numbers(orders, what="orders")
     wanted = None if errors is None else numbers(errors, what="errors")
     if wanted is not None and len(wanted) == 1:
         wanted *= len(fractions)
-    chosen = design or designs.DEFAULTS.get(sampling, "four_point")
+    chosen, size = designs.chosen(sampling, design=design or None, group=group)
     asked = experiments.OrderCurves(
         dataset=dataset,
         model=model,
@@ -151,7 +157,7 @@ def interactions(
         steps=steps,
         sampling=sampling,
         design=chosen,
-        group=designs.GROUPS.get(chosen, 1) if group is None else group,
+        group=size,
         images=images,
         replicates=replicates,
         errors=wanted,
@@ -181,21 +187,19 @@ def interactions(
 def disentanglement(
     dataset: DatasetName = "photos",
     model: ModelName = "resnet18-standard",
-    sampling: Annotated[str, typer.Option(help="pairs of players: neighbours or uniform")] = "neighbours",
+    sampling: SamplingName = "neighbours",
     images: int = 100,
     pairs: Annotated[int, typer.Option(help="pairs of players an image")] = 8,
     contexts: Annotated[int, typer.Option(help="contexts an image and order, common to its pairs")] = 24,
-    orders: Annotated[str, typer.Option(help="fractions of n−2, with commas")] = ",".join(
-        map(str, experiments.FRACTIONS)
-    ),
-    grid: Annotated[int, typer.Option(help="players along a side of the image")] = 16,
-    baseline: Annotated[str, typer.Option(help="masked value: mean or zero")] = "mean",
-    value: Annotated[str, typer.Option(help="v: log_probability, logit or other_classes")] = "log_probability",
+    orders: Orders = EVERY_ORDER,
+    grid: Grid = 16,
+    baseline: BaselineName = "mean",
+    value: ValueName = "log_probability",
     seed: Seed = 0,
     root: Root = None,
     device: DeviceName = "auto",
-    batch_size: Annotated[int | None, typer.Option(help="masked images a forward pass; changes no number")] = None,
-    out: Annotated[Path | None, typer.Option(help="the result (netCDF); else build/results/<key>.nc")] = None,
+    batch_size: BatchSize = None,
+    out: Out = None,
 ) -> None:
     """Measure D^(m), how far pairs keep their sign from context to context; interrupted, it goes on where it was."""
     asked = the_disentanglement.Disentanglement(
@@ -235,7 +239,7 @@ def defenses(
     seed: Seed = 0,
     root: Root = None,
     device: DeviceName = "auto",
-    batch_size: Annotated[int | None, typer.Option(help="masked images a forward pass; changes no number")] = None,
+    batch_size: BatchSize = None,
     out: Annotated[Path | None, typer.Option(help="folder of the two results; else build/results/<key>")] = None,
 ) -> None:
     """Measure the defences of §4.3 on one model; interrupted, it goes on where it was."""
@@ -285,16 +289,17 @@ def claims(
     missing: Annotated[bool, typer.Option(help="list also what was not run")] = False,
 ) -> None:
     """Judge the paper's claims on the published results: the ledger."""
+    path = ledger.write() if write else None
     table = Table("claim", "dataset", "model", "on", "what", "effect, 95% interval", "images", "verdict")
-    for row in ledger.ledger():
+    for row in ledger.ledger() if path is None else ledger.read(path):
         if row["verdict"] == "not run" and not missing:
             continue
         shown = "" if row["effect"] is None else f"{row['effect']:.4f} [{row['low']:.4f}, {row['high']:.4f}]"
         cells = [row[name] for name in ("id", "dataset", "model", "on")]
         table.add_row(*cells, row["claim"] or "", shown, str(row["images"]), row["verdict"])
     console.print(table)
-    if write:
-        console.print(f"written to {ledger.write()}")
+    if path is not None:
+        console.print(f"written to {path}")
 
 
 @app.command(epilog="Example: [bold]python -m lib book --stored[/bold]")

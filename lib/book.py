@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import nbformat
 import papermill
@@ -26,11 +27,13 @@ import yaml
 from nbformat.v4 import new_markdown_cell
 from rich.console import Console
 from rich.progress import track
-from sphinx.application import Sphinx
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 from lib import results
 from lib.files import replacing
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "_build"
@@ -197,7 +200,7 @@ def store(out: Path = BUILD, root: Path = ROOT) -> list[Path]:
     return [Path(shutil.copyfile(out / "source" / notebook, root / notebook)) for notebook in notebooks(root)]
 
 
-def setup(app: Sphinx) -> None:
+def setup(app: "Sphinx") -> None:
     """Make this module an extension of Sphinx, which reads the docstrings of ``lib`` for the page on it."""
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", _escape)
@@ -318,7 +321,7 @@ def _runtimes(source: Path) -> str:
     return "\n".join([*lines, f"| all | {sum(took['seconds'].values())} |"])
 
 
-def _escape(app: Sphinx, what: str, name: str, item: object, options: object, lines: list[str]) -> None:
+def _escape(app: "Sphinx", what: str, name: str, item: object, options: object, lines: list[str]) -> None:
     """Let |Δv|, a* and x_ stand in a docstring as they are, outside of ``code``."""
     for number, line in enumerate(lines):
         parts = re.split(r"(``.*?``)", line)

@@ -165,12 +165,7 @@ def _photos(split: str, root: str | Path | None) -> Dataset:
 
 def _cifar10(split: str, root: str | Path | None) -> Dataset:
     """CIFAR-10 as an image folder (``train/<class>/*``, ``test/<class>/*``) or as torchvision's official batches."""
-    places = [Path(root)] if root is not None else []
-    if root is None and os.environ.get(DATA_VARIABLE):
-        places.append(Path(os.environ[DATA_VARIABLE]) / "cifar10")
-    if root is None:
-        places.append(LOCAL_DATA / "cifar10")
-    for place in places:
+    for place in places("cifar10", root):
         if (place / split).is_dir():
             return _image_folder("cifar10", split, place / split)
         if (place / "cifar-10-batches-py").is_dir():

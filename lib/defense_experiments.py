@@ -5,7 +5,7 @@ one model: on many images what takes few passes (Table 1, S-Table 3), on fewer w
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,11 @@ def full_attack(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 def stopped_attack(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Adversarial images (B, C, H, W) of the attack ``STOPPED``: ε = 32/255, stopped once it succeeds (Table 1)."""
     return pgd(model, images, labels, epsilon=32 / 255, step_size=2 / 255, steps=100, early_stop=True)
+
+
+def both_attacks(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """The adversarial images (B, C, H, W) of ``FULL`` and of ``STOPPED``."""
+    return {FULL: full_attack(model, images, labels), STOPPED: stopped_attack(model, images, labels)}
 
 
 @torch.no_grad()
@@ -337,7 +342,7 @@ def defenses(
 
     def of_images(chosen: Tensor) -> xr.Dataset:
         x, y, which = images[chosen], labels[chosen], rows[chosen.cpu()].tolist()
-        attacked = {FULL: full_attack(model, x, y), STOPPED: stopped_attack(model, x, y)}
+        attacked = both_attacks(model, x, y)
         pair = torch.stack([x, attacked[STOPPED]])
         parts = [
             corrections(model, pair, y, baseline=baseline, draws=asked.draws, rows=which, seed=asked.seed),
@@ -347,7 +352,7 @@ def defenses(
 
     def of_games(chosen: Tensor) -> xr.Dataset:
         x, y, which = images[chosen], labels[chosen], rows[chosen.cpu()].tolist()
-        attacked = {FULL: full_attack(model, x, y), STOPPED: stopped_attack(model, x, y)}
+        attacked = both_attacks(model, x, y)
         calibrated = experiments.attack(model, x, y, asked.attack)
         pair = torch.stack([x, calibrated.images])
         common: dict[str, Any] = {"baseline": baseline, "rows": which, "seed": asked.seed, "batch_size": batch_size}
@@ -365,10 +370,9 @@ def defenses(
     def whole(name: str, block: Callable[[Tensor], xr.Dataset], count: int) -> xr.Dataset:
         return results.measured(
             _counted(model, block),
-            count,
-            folder=results.WORK / results.key({"part": name, **asdict(asked)}),
-            command=asked.command(),
-            seed=asked.seed,
+            asked,
+            images=count,
+            part=name,
             device=device,
             resume=resume,
             description=f"{name} of {asked.model}",

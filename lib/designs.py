@@ -32,6 +32,12 @@ GROUPS = {"four_point": 1, "signed_groups": 12, "curvature": 7}
 """Pairs that ``signed_groups`` plays at once; players in a group of ``curvature``, for 256: 13 orders, 5% of them."""
 
 
+def chosen(sampling: str, *, design: str | None = None, group: int | None = None) -> tuple[str, int]:
+    """The name of a design and its group: what is given, else what needs the fewest passes for the sampling."""
+    name = DEFAULTS.get(sampling, "four_point") if design is None else design
+    return name, GROUPS.get(name, 1) if group is None else group
+
+
 def design(name: str, players: Players, *, sampling: str, group: int) -> Design:
     """The design called ``name`` for pairs drawn by ``sampling``; raises ValueError where the two do not fit."""
     if sampling not in SAMPLINGS:

@@ -1,6 +1,6 @@
 """D^(m) of a model: how far Δv of a pair keeps its sign from context to context (§4.2, Eq. 4, Figure 5)."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -51,8 +51,7 @@ def disentanglement(
 
     Raises ValueError for an unknown value, baseline or sampling, and for more images or pairs than there are.
     """
-    if asked.value not in game.VALUES:
-        raise ValueError(f"unknown value {asked.value!r}: choose one of {', '.join(game.VALUES)}")
+    value = game.named_value(asked.value)
     orders = sampling.orders(asked.grid**2, list(asked.fractions))
     model = models.load(asked.dataset, asked.model, device=device)
     data = datasets.load(asked.dataset, "test", root=root)
@@ -67,7 +66,7 @@ def disentanglement(
             images[chosen],
             labels[chosen],
             baseline=reference,
-            value=game.VALUES[asked.value],
+            value=value,
             batch_size=batch_size,
         )
         draws = [sampling.generator(asked.seed, int(row)) for row in rows[chosen.cpu()]]
@@ -98,13 +97,4 @@ def disentanglement(
             },
         )
 
-    return results.measured(
-        block,
-        asked.images,
-        folder=results.WORK / results.key(asdict(asked)),
-        command=asked.command(),
-        seed=asked.seed,
-        device=device,
-        resume=resume,
-        description=f"D^(m) of {asked.model}",
-    )
+    return results.measured(block, asked, device=device, resume=resume, description=f"D^(m) of {asked.model}")

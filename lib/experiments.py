@@ -1,6 +1,6 @@
 """Experiments: from a dataset and a model to the interactions of normal and adversarial images (§4.1, Figure 3)."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -175,10 +175,8 @@ def measure(
     ``design`` and ``group`` None are those that need the fewest passes for the sampling. Each point cloud has players
     of its own, the regions of its first variant, and is measured by itself.
     """
-    if value not in game.VALUES:
-        raise ValueError(f"unknown value {value!r}: choose one of {', '.join(game.VALUES)}")
-    name = designs.DEFAULTS.get(sampling, "four_point") if design is None else design
-    size = designs.GROUPS.get(name, 1) if group is None else group
+    of_logits = game.named_value(value)
+    name, size = designs.chosen(sampling, design=design, group=group)
 
     def order_means(of: players.Players, chosen: slice) -> estimators.OrderMeans:
         drawing = designs.design(name, of, sampling=sampling, group=size)
@@ -188,7 +186,7 @@ def measure(
             images[:, chosen],
             labels[chosen],
             baseline=baseline,
-            value=game.VALUES[value],
+            value=of_logits,
             batch_size=batch_size,
         )
         seeds = [(seed, row) for row in rows[chosen]]
@@ -259,16 +257,7 @@ def order_curves(
         )
         return labelled(asked, rows[chosen.cpu()], labels[chosen], attacked, estimate).assign_attrs(players=n)
 
-    return results.measured(
-        block,
-        asked.images,
-        folder=results.WORK / results.key(asdict(asked)),
-        command=asked.command(),
-        seed=asked.seed,
-        device=device,
-        resume=resume,
-        description=f"{asked.model} {asked.sampling}",
-    )
+    return results.measured(block, asked, device=device, resume=resume, description=f"{asked.model} {asked.sampling}")
 
 
 def labelled(

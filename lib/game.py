@@ -34,6 +34,13 @@ def other_classes(logits: Tensor, labels: Tensor) -> Tensor:
 VALUES: dict[str, Value] = {"log_probability": log_probability, "logit": logit, "other_classes": other_classes}
 
 
+def named_value(name: str) -> Value:
+    """The value of ``VALUES`` that has this name; raises ValueError for another."""
+    if name not in VALUES:
+        raise ValueError(f"unknown value {name!r}: choose one of {', '.join(VALUES)}")
+    return VALUES[name]
+
+
 def mean_baseline(images: Tensor) -> Tensor:
     """The mean of images (B, C, H, W) over the images, as a baseline (C, H, W): the paper's masked value."""
     check_images(images)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,7 @@ def ledger(folder: Path = results.PUBLISHED) -> list[dict[str, Any]]:
     the verdict is "not run".
     """
     files = {(data, model, what): path for data, model, what, path in results.published(folder)}
+    read_once = cache(results.read)
     theorems = [
         {**_judged(verdict), "dataset": "exact games", "model": "none", "on": "random games", "source": []}
         for judge, residuals in EXACT.values()
@@ -118,12 +120,16 @@ def ledger(folder: Path = results.PUBLISHED) -> list[dict[str, Any]]:
         row
         for source in sorted(SOURCES, key=lambda source: source.id)
         for architecture in dict.fromkeys(name.partition("-")[0] for name in training.RECIPES[source.dataset])
-        for row in _rows(source, architecture, files, folder)
+        for row in _rows(source, architecture, files, folder, read_once)
     ]
 
 
 def _rows(
-    source: Source, architecture: str, files: dict[tuple[str, str, str], Path], folder: Path
+    source: Source,
+    architecture: str,
+    files: dict[tuple[str, str, str], Path],
+    folder: Path,
+    read_result: Callable[[Path], xr.Dataset],
 ) -> Iterator[dict[str, Any]]:
     trainings = {how for how, _ in source.reads}
     name = architecture if len(trainings) > 1 else f"{architecture}-{trainings.pop()}"
@@ -132,8 +138,7 @@ def _rows(
     if not all(key in files for key in wanted):
         yield {**about, "claim": None, "effect": None, "low": None, "high": None, "images": 0, "verdict": "not run"}
         return
-    measured: list[xr.Dataset] = [results.read(files[key]) for key in wanted]
-    for found in source.judge(*measured):
+    for found in source.judge(*(read_result(files[key]) for key in wanted)):
         yield {
             **about,
             **_judged(found),

@@ -6,9 +6,10 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import torch
 import xarray as xr
@@ -57,24 +58,42 @@ def provenance(*, command: str, device: torch.device) -> dict[str, str]:
     }
 
 
+class Asked(Protocol):
+    """The specification of a measurement: a frozen dataclass, every field of which decides what is measured."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def images(self) -> int:
+        """How many images are measured."""
+
+    @property
+    def seed(self) -> int:
+        """What decides every random draw."""
+
+    def command(self) -> str:
+        """The command line that makes this measurement."""
+
+
 def measured(
     block: Callable[[Tensor], xr.Dataset],
-    images: int,
+    asked: Asked,
     *,
-    folder: Path,
-    command: str,
-    seed: int,
     device: torch.device,
     description: str,
+    images: int | None = None,
+    part: str | None = None,
     resume: bool = True,
 ) -> xr.Dataset:
     """The blocks that ``block`` measures of the image numbers (AT_ONCE,), as one dataset with its provenance.
 
-    Each block is written to ``folder``: an interrupted run does not measure it again.
+    Each block is written to a folder of ``WORK`` that the specification decides: an interrupted run does not measure it
+    again. A specification of several measurements says which one, its ``part``, and on how many ``images``.
     """
     started = time.monotonic()
     blocks = []
-    chunks = torch.arange(images, device=device).split(AT_ONCE)
+    folder = WORK / key(asdict(asked) if part is None else {"part": part, **asdict(asked)})
+    chunks = torch.arange(asked.images if images is None else images, device=device).split(AT_ONCE)
     for number, chosen in enumerate(track(chunks, description=description)):
         path = folder / f"{number:04d}.nc"
         if not (resume and path.exists()):
@@ -82,8 +101,8 @@ def measured(
         blocks.append(read(path))
     whole = xr.concat(blocks, "image", data_vars="minimal", coords="minimal", compat="override")
     return whole.assign_attrs(
-        **provenance(command=command, device=device),
-        seed=seed,
+        **provenance(command=asked.command(), device=device),
+        seed=asked.seed,
         seconds_of_last_run=round(time.monotonic() - started),
         passes=int(whole.passes.sum()),
     )
