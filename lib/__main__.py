@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lib import book as the_book
+from lib import contexts as the_contexts
 from lib import datasets, defense_experiments, designs, experiments, ledger, models, results, training
 from lib import disentanglement as the_disentanglement
 from lib.plots import reached
@@ -31,8 +32,8 @@ SamplingName = Annotated[str, typer.Option(help="pairs of players: neighbours or
 Orders = Annotated[str, typer.Option(help="fractions of n−2, with commas")]
 EVERY_ORDER = ",".join(map(str, experiments.FRACTIONS))
 Grid = Annotated[int, typer.Option(help="players along a side of the image")]
-BaselineName = Annotated[str, typer.Option(help="masked value: mean or zero")]
-ValueName = Annotated[str, typer.Option(help="v: log_probability, logit or other_classes")]
+BaselineName = Annotated[str, typer.Option(help="masked value: mean, zero or noise; in interactions blur too")]
+ValueName = Annotated[str, typer.Option(help="v: log_probability, logit, margin or other_classes")]
 BatchSize = Annotated[
     int | None, typer.Option(help="masked images a forward pass, else as fits the device; changes no number")
 ]
@@ -113,7 +114,7 @@ def interactions(
     dataset: DatasetName = "photos",
     model: ModelName = "resnet18-standard",
     attack: Annotated[
-        list[str] | None, typer.Option(help="repeatable: 'untargeted 8', 'targeted 2', 'steps 16', …")
+        list[str] | None, typer.Option(help="repeatable: 'untargeted 8', 'targeted 2', 'steps 16', 'shuffled 8', …")
     ] = None,
     epsilon: Annotated[float, typer.Option(help="greatest change of a pixel in [0, 1]")] = 32 / 255,
     step_size: Annotated[float, typer.Option(help="first step of the attack")] = 2 / 255,
@@ -136,6 +137,9 @@ def interactions(
     baseline: BaselineName = "mean",
     value: ValueName = "log_probability",
     category: Annotated[str, typer.Option(help="class of v: truth, or attacked: where the first attack led")] = "truth",
+    source: Annotated[str, typer.Option(help="model whose perturbations the attack 'transferred U' takes")] = (
+        "resnet18-adversarial"
+    ),
     seed: Seed = 0,
     root: Root = None,
     device: DeviceName = "auto",
@@ -166,6 +170,7 @@ def interactions(
         baseline=baseline,
         value=value,
         category=category,
+        source=source,
         seed=seed,
     )
     measured = experiments.order_curves(asked, device=models.device(device), root=root, batch_size=batch_size)
@@ -222,6 +227,47 @@ def disentanglement(
     for order in measured.order.values:
         chosen = measured.disentanglement.sel(estimate="midpoint", order=order)
         table.add_row(str(order), interval(chosen.values).text(3))
+    console.print(table)
+    console.print(f"{int(measured.attrs['passes'])} forward passes; written to {path}")
+
+
+@app.command(epilog="Example: [bold]python -m lib contexts --images 20 --pairs 2[/bold]")
+def contexts(
+    dataset: DatasetName = "photos",
+    model: ModelName = "resnet18-standard",
+    sampling: SamplingName = "neighbours",
+    images: int = 100,
+    pairs: Annotated[int, typer.Option(help="pairs of players an image")] = 5,
+    contexts: Annotated[int, typer.Option(help="contexts a pair and order")] = 50,
+    orders: Orders = "0.1,0.5,0.9",
+    grid: Grid = 16,
+    baseline: BaselineName = "mean",
+    value: ValueName = "log_probability",
+    seed: Seed = 0,
+    root: Root = None,
+    device: DeviceName = "auto",
+    batch_size: BatchSize = None,
+    out: Out = None,
+) -> None:
+    """Measure how near to their pair the strong contexts of each order are; interrupted, it goes on where it was."""
+    asked = the_contexts.Contexts(
+        dataset=dataset,
+        model=model,
+        sampling=sampling,
+        images=images,
+        pairs=pairs,
+        contexts=contexts,
+        fractions=numbers(orders, what="orders"),
+        grid=grid,
+        baseline=baseline,
+        value=value,
+        seed=seed,
+    )
+    measured = the_contexts.localities(asked, device=models.device(device), root=root, batch_size=batch_size)
+    path = results.write(measured, out or results.WORK / f"{results.key(asdict(asked))}.nc")
+    table = Table("order", "locality, 95% interval over images", title=f"{dataset}/{model}, {images} images")
+    for order in measured.order.values:
+        table.add_row(str(order), interval(measured.locality.sel(order=order).values).text(3))
     console.print(table)
     console.print(f"{int(measured.attrs['passes'])} forward passes; written to {path}")
 

@@ -13,10 +13,19 @@ from lib.datasets import check_images, check_labels
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From logits (B, classes) and labels (B,) to one loss an image (B,)."""
 
+Gradient = Callable[[Tensor, Tensor], Tensor]
+"""From images (B, C, H, W) and labels (B,) to the direction (B, C, H, W) in which the attack ascends."""
+
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """−log p(label), one value an image."""
     return F.cross_entropy(logits, labels, reduction="none")
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """The strongest other logit minus that of the label, one value an image (Carlini and Wagner, 2017)."""
+    others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+    return others - logits.gather(1, labels[:, None]).squeeze(1)
 
 
 def pgd(
@@ -157,18 +166,21 @@ def calibrated_pgd(
     step_size: float = 2 / 255,
     steps: int = 100,
     utility: tuple[float, float] = (8.0, 8.5),
+    norm: str = "linf",
     targets: Tensor | None = None,
     loss: Loss = cross_entropy,
+    gradient_of: Gradient | None = None,
 ) -> Attack:
-    """ℓ∞ PGD that stops each image once its utility lies in the window (low, high] (§4.1, supplement).
+    """PGD that stops each image once its utility lies in the window (low, high] (§4.1, supplement).
 
     A step that would overshoot the window is taken back and tried again at half its size. With ``targets`` the attack
-    is targeted at those classes. Images that do not reach the window keep their last perturbation, and
+    is targeted at those classes. ``gradient_of`` leads the attack in place of the gradient of the ``loss``; the utility
+    is that of the model all the same. Images that do not reach the window keep their last perturbation, and
     ``Attack.reached`` says which they are: the paper's code drops them without a word.
     Raises ValueError as ``pgd`` does, and for a window that is not 0 <= low < high.
     """
     low, high = utility
-    check_attack(images, labels, epsilon=epsilon, step_size=step_size, steps=steps)
+    check_attack(images, labels, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
     if not 0 <= low < high:
         raise ValueError(f"utility must be a window (low, high) with 0 <= low < high; got {utility}")
     goal, sign = (labels, 1.0) if targets is None else (targets, -1.0)
@@ -178,7 +190,13 @@ def calibrated_pgd(
             return untargeted_utility(clean[rows], logits, labels[rows])
         return targeted_utility(clean[rows], logits, labels[rows], targets[rows])
 
-    gradient, clean = loss_gradient(model, images, goal, loss)
+    def looked(points: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        if gradient_of is None:
+            return loss_gradient(model, points, classes, loss)
+        with torch.no_grad():
+            return gradient_of(points, classes), model(points)
+
+    gradient, clean = looked(images, goal)
     check_labels(labels, images=len(images), classes=clean.shape[1])
     adversarial, gradient = images.clone(), sign * gradient
     reach = clean.new_zeros(len(images))
@@ -196,9 +214,9 @@ def calibrated_pgd(
             images[active],
             epsilon=epsilon,
             step_size=size[active].view(-1, 1, 1, 1),
-            norm="linf",
+            norm=norm,
         )
-        slope, logits = loss_gradient(model, proposal, goal[active], loss)
+        slope, logits = looked(proposal, goal[active])
         passes += len(active)
         gain = gained(logits, active)
         over = gain > high
@@ -209,6 +227,44 @@ def calibrated_pgd(
         taken[active] += 1
         active = active[over | (gain <= low)]
     return Attack(adversarial, reach, (reach > low) & (reach <= high), taken, classes, passes)
+
+
+def calibrated_path(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    path: Callable[[Tensor], Tensor],
+    *,
+    utility: tuple[float, float] = (8.0, 8.5),
+    steps: int = 20,
+) -> Attack:
+    """The point of a path whose utility lies in the window (low, high], found by halving the interval [0, 1].
+
+    ``path`` takes amounts (B,), 0 for the images themselves and 1 for its end, to images (B, C, H, W). Of images whose
+    path does not lead above ``low`` the end of the path is kept, and ``Attack.reached`` says which they are.
+    Raises ValueError for a window that is not 0 <= low < high.
+    """
+    low, high = utility
+    if not 0 <= low < high:
+        raise ValueError(f"utility must be a window (low, high) with 0 <= low < high; got {utility}")
+    with torch.no_grad():
+        clean = model(images)
+        check_labels(labels, images=len(images), classes=clean.shape[1])
+        short, far = torch.zeros(len(images)).to(images), torch.ones(len(images)).to(images)
+        amount, taken, passes = far, torch.zeros_like(labels), len(images)
+        for _ in range(steps):
+            points = path(amount)
+            logits = model(points)
+            passes += len(images)
+            gain = untargeted_utility(clean, logits, labels)
+            going = (gain > high) | ((gain <= low) & (amount < 1))
+            if not going.any():
+                break
+            taken += going
+            far = torch.where(going & (gain > high), amount, far)
+            short = torch.where(going & (gain <= low), amount, short)
+            amount = torch.where(going, (short + far) / 2, amount)
+    return Attack(points, gain, (gain > low) & (gain <= high), taken, logits.argmax(1), passes)
 
 
 def attack_targets(attack: Attack, logits: Tensor, labels: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ def c03(changed: xr.Dataset, attack: str) -> list[Verdict]:
     """C03: attacks mainly affect high orders, in standard models."""
     difference, fractions = _difference(changed, attack)
     share = statistic_interval(lambda d: high_share(d, fractions), difference)
-    low, high = _order(fractions, 0.3), _order(fractions, 0.95)
+    low, high = order_at(fractions, 0.3), order_at(fractions, 0.95)
     contrast = interval(difference[:, high] - difference[:, low])
     return [
         Verdict("C03", "share of |ΔI| at m ≥ 0.8n is above 1/2", share, 0.5),
@@ -69,7 +69,7 @@ def c04(standard: xr.Dataset, adversarial: xr.Dataset, attack: str) -> list[Verd
     share = statistic_interval(
         lambda s, a: high_share(s, fractions) - high_share(a, fractions), of_standard, of_adversarial
     )
-    high = _order(fractions, 0.95)
+    high = order_at(fractions, 0.95)
     size = statistic_interval(lambda s, a: float(s.mean() - a.mean()), of_standard[:, high], of_adversarial[:, high])
     return [
         Verdict("C04", "the share of high orders is smaller in the adversarially trained model", share, 0.0),
@@ -80,20 +80,20 @@ def c04(standard: xr.Dataset, adversarial: xr.Dataset, attack: str) -> list[Verd
 def c05(changed: xr.Dataset, attack: str) -> list[Verdict]:
     """C05: interactions of high order are weaker in adversarial images, in every model."""
     difference, fractions = _difference(changed, attack)
-    return [Verdict("C05", "ΔI at 0.95n is above 0", interval(difference[:, _order(fractions, 0.95)]), 0.0)]
+    return [Verdict("C05", "ΔI at 0.95n is above 0", interval(difference[:, order_at(fractions, 0.95)]), 0.0)]
 
 
 def c06(changed: xr.Dataset, attack: str) -> list[Verdict]:
     """C06: where v belongs to the class attacked to, or to all wrong classes, high orders increase."""
     difference, fractions = _difference(changed, attack)
-    raised = -difference[:, _order(fractions, 0.95)]
+    raised = -difference[:, order_at(fractions, 0.95)]
     return [Verdict("C06", "−ΔI at 0.95n is above 0", interval(raised), 0.0)]
 
 
 def c07(changed: xr.Dataset) -> list[Verdict]:
     """C07: stronger attacks change high orders more; the attacks are "steps 4", "steps 8", … (S-Table 2)."""
     steps = np.array([float(name.removeprefix("steps ")) for name in changed.attack.values])
-    high = _order(changed.fraction.values, 0.95)
+    high = order_at(changed.fraction.values, 0.95)
     difference = changed.difference.isel(order=high).transpose("image", "attack").values.astype(float)
     correlation = statistic_interval(lambda d: float(np.corrcoef(steps, d.mean(0))[0, 1]), difference)
     return [Verdict("C07", "the correlation of ΔI at 0.95n with the steps is above 0.9", correlation, 0.9)]
@@ -224,6 +224,26 @@ def c16(measured: xr.Dataset) -> list[Verdict]:
     ]
 
 
+def c17(standard: xr.Dataset, smoothed: xr.Dataset, attack: str) -> list[Verdict]:
+    """C17: training for randomized smoothing does what adversarial training does: C04 and C10 with that model."""
+    return [
+        Verdict("C17", found.claim.replace("adversarially trained", "smoothed"), found.effect, found.threshold)
+        for found in c04(standard, smoothed, attack) + c10(standard, smoothed, attack)
+    ]
+
+
+def c20(measured: xr.Dataset) -> list[Verdict]:
+    """C20: strong contexts of low order are local, those of high order global (Figure 2).
+
+    The locality of ``contexts.locality`` is 0 for contexts that have nothing to do with the place of the pair.
+    """
+    low, high = (measured.locality.isel(order=order_at(measured.fraction.values, f)) for f in (0.1, 0.9))
+    return [
+        Verdict("C20", "the locality of strong contexts at 0.1n is above 0", interval(low.values), 0.0),
+        Verdict("C20", "it is greater at 0.1n than at 0.9n", interval((low - high).values), 0.0),
+    ]
+
+
 def _exact(id: str, claim: str, residuals: ArrayLike, decimals: int) -> Verdict:
     """The decimals to which an identity holds on every one of some exact games: there is nothing to resample."""
     worst = np.asarray(residuals, dtype=float)
@@ -237,7 +257,8 @@ def _difference(changed: xr.Dataset, attack: str) -> tuple[NDArray[np.float64], 
     return listed.difference.sel(attack=attack).values.astype(float), listed.fraction.values
 
 
-def _order(fractions: NDArray[np.float64], wanted: float) -> int:
+def order_at(fractions: NDArray[np.float64], wanted: float) -> int:
+    """Where the order of a fraction of n stands among those measured; raises ValueError where it does not."""
     at = np.flatnonzero(np.isclose(fractions, wanted))
     if not len(at):
         raise ValueError(f"the claim needs the order {wanted}n; measured were {', '.join(map(str, fractions))}")

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from lib import datasets, designs, estimators, game, models, players, results, sampling
+from lib import controls, datasets, designs, estimators, game, models, players, results, sampling
 from lib.attacks import Attack, attack_targets, calibrated_pgd, pgd, untargeted_utility
 from lib.datasets import Dataset
 
@@ -21,8 +22,10 @@ class OrderCurves:
 
     ``attacks`` are named "untargeted 8" or "targeted 2": the goal, and the utility in logits to be reached. An attack
     reaches utility u when its utility lies in (u, 17/16 u]: (8, 8.5] for the paper's 8. "steps 16" are that many steps
-    of PGD wherever they lead (S-Table 2). ``category`` is the class of v: "truth", or "attacked", the class that the
-    first attack led to (S-I.6). ``errors`` are the wanted sampling errors of an image, one an order; without them there
+    of PGD wherever they lead (S-Table 2), "epsilon 4" is PGD inside 4/255, and "shuffled 8" or another of
+    ``controls.CONTROLS`` what goes with the untargeted attack of that utility; perturbations are transferred from the
+    model ``source``. ``category`` is the class of v: "truth", or "attacked", the class that the first attack led to
+    (S-I.6). ``errors`` are the wanted sampling errors of an image, one an order; without them there
     are ``replicates`` at every order. The players are ``grid`` × ``grid`` cells, or 32 regions of each point cloud.
     """
 
@@ -43,6 +46,7 @@ class OrderCurves:
     baseline: str = "mean"
     value: str = "log_probability"
     category: str = "truth"
+    source: str = "resnet18-adversarial"
     seed: int = 0
 
     def command(self) -> str:
@@ -55,7 +59,7 @@ class OrderCurves:
             f"--sampling {self.sampling} --design {self.design} --group {self.group} --images {self.images} "
             f"--replicates {self.replicates} {errors}"
             f"--orders {','.join(map(str, self.fractions))} --grid {self.grid} --baseline {self.baseline} "
-            f"--value {self.value} --category {self.category} --seed {self.seed}"
+            f"--value {self.value} --category {self.category} --source {self.source} --seed {self.seed}"
         )
 
 
@@ -80,17 +84,28 @@ def correct_images(model: nn.Module, data: Dataset, count: int, *, seed: int) ->
     return chosen[:count], images, labels
 
 
-def baseline(name: str, data: Dataset) -> Tensor:
-    """The masked value (C, H, W): "mean", the mean image of the dataset, or "zero" (S-I.5).
+BASELINES = ("mean", "zero", "noise", "blur")
 
-    Of point clouds either is the origin, 0.5 in the image: the points have no order, and their mean is zero.
+
+def baseline(name: str, data: Dataset, images: Tensor | None = None) -> Tensor:
+    """The masked value (C, H, W): "mean", the mean image of the dataset, "zero" (S-I.5), or one image of "noise".
+
+    "blur" masks each of the ``images`` (I, C, H, W), which it alone needs, by what is left of itself: (I, C, H, W).
+    Of point clouds mean and zero are the origin, 0.5 in the image: the points have no order, and their mean is zero.
+    Raises ValueError for another name, or one that the data do not allow.
     """
-    if name not in ("mean", "zero"):
-        raise ValueError(f"unknown baseline {name!r}: choose 'mean' or 'zero'")
-    if datasets.is_cloud(data.images):
+    cloud = datasets.is_cloud(data.images)
+    choices = BASELINES[:2] if cloud else BASELINES if images is not None else BASELINES[:3]
+    if name not in choices:
+        raise ValueError(f"unknown baseline {name!r}: choose one of {', '.join(choices)}")
+    if cloud:
         return torch.full(data.images.shape[1:], 0.5)
     if name == "zero":
         return torch.zeros(data.images.shape[1:])
+    if name == "noise":
+        return controls.noise_baseline(data.images.shape[1:])
+    if images is not None and name == "blur":
+        return controls.blurred(images)
     return game.mean_baseline(data.batch(slice(None))[0])
 
 
@@ -106,32 +121,46 @@ def attack(
 ) -> Attack:
     """The attack called ``name``: "untargeted 8" or "targeted 2" (goal and utility, §4.1), or "steps 16" (S-Table 2).
 
-    A targeted attack aims at the class to which the untargeted attack of the same utility led. So many steps of PGD
-    have no utility to reach: every image counts as having reached it.
+    A targeted attack aims at the class to which the untargeted attack of the same utility led. So many steps of PGD,
+    or "epsilon 4", 20 steps of an eighth of 4/255 inside that ball, have no utility to reach: every image counts as
+    having reached it. Raises ValueError for another name.
     """
     goal, _, level = name.partition(" ")
     try:
         utility = float(level)
     except ValueError:
         utility = -1.0
-    if goal not in ("untargeted", "targeted", "steps") or utility <= 0 or (goal == "steps" and utility % 1):
+    if goal not in ("untargeted", "targeted", "steps", "epsilon") or utility <= 0 or (goal == "steps" and utility % 1):
         raise ValueError(
             f"unknown attack {name!r}: write 'untargeted U' or 'targeted U' with a utility U > 0, as 8, "
-            "or 'steps N' with a number N of steps"
+            "'steps N' with a number N of steps, or 'epsilon E' in 255ths"
         )
     if goal == "steps":
         return pgd_steps(model, images, labels, epsilon=epsilon, step_size=step_size, steps=int(utility))
-    window = (utility, utility * 17 / 16)
+    if goal == "epsilon":
+        return pgd_steps(model, images, labels, epsilon=utility / 255, step_size=utility / 255 / 8, steps=20)
     untargeted = calibrated_pgd(
-        model, images, labels, epsilon=epsilon, step_size=step_size, steps=steps, utility=window
+        model, images, labels, epsilon=epsilon, step_size=step_size, steps=steps, utility=window(utility)
     )
     if goal == "untargeted":
         return untargeted
     with torch.no_grad():
         targets = attack_targets(untargeted, model(images), labels)
     return calibrated_pgd(
-        model, images, labels, epsilon=epsilon, step_size=step_size, steps=steps, utility=window, targets=targets
+        model,
+        images,
+        labels,
+        epsilon=epsilon,
+        step_size=step_size,
+        steps=steps,
+        utility=window(utility),
+        targets=targets,
     )
+
+
+def window(utility: float) -> tuple[float, float]:
+    """The utilities (low, high] that count as reaching ``utility``: (8, 8.5] for the paper's 8."""
+    return utility, utility * 17 / 16
 
 
 def pgd_steps(
@@ -222,22 +251,34 @@ def order_curves(
     data = datasets.load(asked.dataset, "test", root=root)
     n = players.REGIONS if datasets.is_cloud(data.images) else asked.grid**2
     orders = sampling.orders(n, list(asked.fractions))
-    reference = baseline(asked.baseline, data).to(device)
     rows, images, labels = correct_images(model, data, asked.images, seed=asked.seed)
+    controlled = any(name.partition(" ")[0] in controls.CONTROLS for name in asked.attacks)
+    source = models.load(asked.dataset, asked.source, device=device) if controlled else model
+    pace: dict[str, Any] = {"epsilon": asked.epsilon, "step_size": asked.step_size, "steps": asked.steps}
 
     def block(chosen: Tensor) -> xr.Dataset:
-        attacked = [
-            attack(
-                model,
-                images[chosen],
-                labels[chosen],
-                name,
-                epsilon=asked.epsilon,
-                step_size=asked.step_size,
-                steps=asked.steps,
+        reference = baseline(asked.baseline, data, images[chosen]).to(device)
+
+        def made(name: str) -> Attack:
+            goal, _, level = name.partition(" ")
+            if goal not in controls.CONTROLS:
+                return attack(model, images[chosen], labels[chosen], name, **pace)
+            untargeted = attack(model, images[chosen], labels[chosen], f"untargeted {level}", **pace)
+            scene = controls.Scene(
+                model=model,
+                images=images[chosen],
+                labels=labels[chosen],
+                rows=rows[chosen.cpu()].tolist(),
+                attack=untargeted,
+                utility=window(float(level)),
+                baseline=reference,
+                source=source,
+                seed=asked.seed,
+                **pace,
             )
-            for name in asked.attacks
-        ]
+            return controls.CONTROLS[goal](scene)
+
+        attacked = [made(name) for name in asked.attacks]
         estimate = measure(
             model,
             torch.stack([images[chosen], *(each.images for each in attacked)]),

@@ -31,7 +31,17 @@ def other_classes(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.scatter(1, labels[:, None], -torch.inf).logsumexp(1)
 
 
-VALUES: dict[str, Value] = {"log_probability": log_probability, "logit": logit, "other_classes": other_classes}
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """v = h_label(x_S) minus the greatest other logit."""
+    return logit(logits, labels) - logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+
+
+VALUES: dict[str, Value] = {
+    "log_probability": log_probability,
+    "logit": logit,
+    "margin": margin,
+    "other_classes": other_classes,
+}
 
 
 def named_value(name: str) -> Value:
@@ -56,7 +66,7 @@ class MaskingGame:
 
     ``images`` is (I, C, H, W), or (V, I, C, H, W) for V variants (normal, adversarial) of the same images that are to
     be played with the same coalitions. ``players`` are those of every image, or, in a sequence, of one image each, all
-    of one number. ``labels`` (I,) chooses the class of v. ``baseline`` is (C, H, W).
+    of one number. ``labels`` (I,) chooses the class of v. ``baseline`` is (C, H, W), or (I, C, H, W), one an image.
     ``passes`` counts the forward passes, a masked image each. ``precision`` other than float32 is autocast, with
     rounding errors in v that have to be measured before they are accepted (on a GPU, PyTorch's own switch decides
     whether float32 convolutions use TF32). ``batch_size`` masked images go through the
@@ -78,8 +88,13 @@ class MaskingGame:
     ) -> None:
         if images.ndim not in (4, 5):
             raise ValueError(f"images must be (I, C, H, W) or (V, I, C, H, W); got {tuple(images.shape)}")
-        check_images(images.flatten(0, -4), shape=tuple(baseline.shape))
-        check_images(baseline[None])
+        check_images(images.flatten(0, -4), shape=tuple(baseline.shape[-3:]))
+        baselines = baseline.expand(images.shape[-4:]) if baseline.ndim == 3 else baseline
+        check_images(baselines, shape=tuple(images.shape[-3:]))
+        if len(baselines) != images.shape[-4]:
+            raise ValueError(
+                f"baselines of their own are one an image; got {len(baselines)} for {images.shape[-4]} images"
+            )
         every = [players] if isinstance(players, Players) else list(players)
         if not isinstance(players, Players) and len(every) != images.shape[-4]:
             raise ValueError(f"a sequence of players has one an image; got {len(every)} for {images.shape[-4]} images")
@@ -95,7 +110,7 @@ class MaskingGame:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
         with torch.no_grad():
-            classes = model(baseline[None].to(images)).shape[1]
+            classes = model(baselines[:1].to(images)).shape[1]
         check_labels(labels, images=images.shape[-4], classes=classes)
         self.model = model
         self.players = players
@@ -103,7 +118,7 @@ class MaskingGame:
         self.partitions = torch.stack([each.partition for each in every]).to(images.device)
         self.images = images
         self.labels = labels
-        self.baseline = baseline.to(images)
+        self.baselines = baselines.to(images)
         self.value = value
         self.precision = precision
         self.batch_size = batch_size
@@ -126,16 +141,18 @@ class MaskingGame:
     def _play(self, images: Tensor, coalitions: Tensor) -> Tensor:
         count, each, _ = coalitions.shape
         flat = coalitions.flatten(0, 1)
-        channels_last, baseline = images.movedim(1, 3).contiguous(), self.baseline.movedim(0, 2).contiguous()
+        channels_last, baselines = images.movedim(1, 3).contiguous(), self.baselines.movedim(1, 3).contiguous()
         values = images.new_empty(count * each)
         start = 0
         while start < count * each:
             stop = min(start + self.batch_size, count * each)
             first, last = start // each, (stop - 1) // each
             owner = torch.arange(start, stop, device=images.device) // each
-            shown = channels_last[first, None] if first == last else channels_last[owner]  # one image needs no copies
+            shown, hidden = (  # one image needs no copies
+                table[first, None] if first == last else table[owner] for table in (channels_last, baselines)
+            )
             kept = self._kept(flat[start:stop].to(images.device), owner)
-            masked = torch.where(kept.movedim(1, 3), shown, baseline).movedim(3, 1)
+            masked = torch.where(kept.movedim(1, 3), shown, hidden).movedim(3, 1)
             try:
                 with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
                     logits = self.model(masked)

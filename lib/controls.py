@@ -1,0 +1,249 @@
+"""Controls that the paper lacks: other perturbations of the same norm or utility, and what each should show."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import xarray as xr
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.transforms.functional import gaussian_blur
+
+from lib import claims, players
+from lib.attacks import Attack, calibrated_path, calibrated_pgd, margin, pgd, untargeted_utility
+from lib.attacks import loss_gradient as gradient_of_loss
+from lib.plots import reached
+from lib.sampling import generator
+from lib.statistics import statistic_interval
+
+MASKS = 8
+"""Random coalitions over which the gradient of the masked attack is averaged, a step."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a control works on: correctly classified images (B, C, H, W), and their untargeted ``attack``.
+
+    ``rows`` (B,) names the images, which with the seed decides their draws; ``baseline`` (C, H, W) is the masked value
+    and ``source`` the model whose perturbations are transferred.
+    """
+
+    model: nn.Module
+    images: Tensor
+    labels: Tensor
+    rows: list[int]
+    attack: Attack
+    utility: tuple[float, float]
+    epsilon: float
+    step_size: float
+    steps: int
+    baseline: Tensor
+    source: nn.Module
+    seed: int
+
+    def draws(self, kind: int) -> list[torch.Generator]:
+        """A generator an image, apart for each ``kind`` of control."""
+        return [generator(self.seed, row, kind) for row in self.rows]
+
+
+def uniform_noise(scene: Scene) -> Attack:
+    """Uniform noise with the ℓ2 norm of each image's adversarial perturbation."""
+    shape = scene.images.shape[1:]
+    return _of_norm(scene, torch.stack([torch.rand(shape, generator=draw) * 2 - 1 for draw in scene.draws(101)]))
+
+
+def gaussian_noise(scene: Scene) -> Attack:
+    """Gaussian noise with the ℓ2 norm of each image's adversarial perturbation."""
+    shape = scene.images.shape[1:]
+    return _of_norm(scene, torch.stack([torch.randn(shape, generator=draw) for draw in scene.draws(102)]))
+
+
+def shuffled(scene: Scene) -> Attack:
+    """The adversarial perturbation itself, its pixels shuffled."""
+    perturbation = (scene.attack.images - scene.images).cpu().flatten(2)
+    permuted = [
+        each[:, torch.randperm(each.shape[1], generator=draw)]
+        for each, draw in zip(perturbation, scene.draws(103), strict=True)
+    ]
+    return _fixed(scene, torch.stack(permuted).view(scene.images.shape))
+
+
+def masked(scene: Scene) -> Attack:
+    """PGD along the mean gradient of ``MASKS`` randomly masked images, coalitions of every size alike, a step.
+
+    The coalitions of a step are common to the images, so that an image's result does not depend on the others.
+    """
+    of = players.grid(*scene.images.shape[-2:], side=16)
+    draw = generator(scene.seed, 104)
+
+    def averaged(images: Tensor, labels: Tensor) -> Tensor:
+        sizes = torch.rand(MASKS, 1, generator=draw)
+        kept = of.expand(torch.rand(MASKS, of.n, generator=draw) < sizes).to(images.device)
+        total = torch.zeros_like(images)
+        for pixels in kept:
+            slope, _ = gradient_of_loss(scene.model, torch.where(pixels, images, scene.baseline), labels)
+            total += pixels * slope
+        return total
+
+    return calibrated_pgd(
+        scene.model,
+        scene.images,
+        scene.labels,
+        epsilon=scene.epsilon,
+        step_size=scene.step_size,
+        steps=scene.steps,
+        utility=scene.utility,
+        gradient_of=averaged,
+    )
+
+
+def l2(scene: Scene) -> Attack:
+    """ℓ2 PGD in the ball and with the steps that have the ℓ2 norms of a corner of the ℓ∞ ones."""
+    scale = math.sqrt(scene.images[0].numel())
+    return calibrated_pgd(
+        scene.model,
+        scene.images,
+        scene.labels,
+        epsilon=scene.epsilon * scale,
+        step_size=scene.step_size * scale,
+        steps=scene.steps,
+        utility=scene.utility,
+        norm="l2",
+    )
+
+
+def margin_loss(scene: Scene) -> Attack:
+    """ℓ∞ PGD on the margin of Carlini and Wagner instead of the cross entropy."""
+    return calibrated_pgd(
+        scene.model,
+        scene.images,
+        scene.labels,
+        epsilon=scene.epsilon,
+        step_size=scene.step_size,
+        steps=scene.steps,
+        utility=scene.utility,
+        loss=margin,
+    )
+
+
+def transferred(scene: Scene) -> Attack:
+    """A PGD perturbation of the ``source`` model, as much of it as has the utility on the model itself."""
+    found = pgd(
+        scene.source, scene.images, scene.labels, epsilon=scene.epsilon, step_size=scene.step_size, steps=scene.steps
+    )
+    perturbation = found - scene.images
+
+    def path(amount: Tensor) -> Tensor:
+        return scene.images + amount.view(-1, 1, 1, 1) * perturbation
+
+    return calibrated_path(scene.model, scene.images, scene.labels, path, utility=scene.utility)
+
+
+def spatial(scene: Scene, *, candidates: int = 64) -> Attack:
+    """A rotation by up to 60° with a shift by up to a quarter of the image: of random ones the worst, as far as needed.
+
+    ``candidates`` are drawn an image (Engstrom et al., 2019); from the image itself the worst is approached until it
+    has the utility.
+    """
+    drawn = torch.stack([torch.rand(candidates, 3, generator=draw) * 2 - 1 for draw in scene.draws(105)])
+    drawn = drawn.to(scene.images)
+    with torch.no_grad():
+        clean = scene.model(scene.images)
+        gains = [
+            untargeted_utility(clean, scene.model(moved(scene.images, drawn[:, k])), scene.labels)
+            for k in range(candidates)
+        ]
+    worst = drawn[torch.arange(len(drawn)), torch.stack(gains).argmax(0)]
+
+    def path(amount: Tensor) -> Tensor:
+        return moved(scene.images, amount[:, None] * worst)
+
+    return calibrated_path(scene.model, scene.images, scene.labels, path, utility=scene.utility)
+
+
+def moved(images: Tensor, motion: Tensor) -> Tensor:
+    """Images (B, C, H, W) rotated by 60° and shifted by a quarter, times the motion (B, 3) in [−1, 1]: turn, x, y."""
+    angle, x, y = (motion * motion.new_tensor([math.pi / 3, 0.5, 0.5])).unbind(1)
+    turn = torch.stack([angle.cos(), -angle.sin(), x, angle.sin(), angle.cos(), y], 1).view(-1, 2, 3)
+    where = F.affine_grid(turn, list(images.shape), align_corners=False)
+    return F.grid_sample(images, where, padding_mode="reflection", align_corners=False).clamp(0, 1)
+
+
+CONTROLS: dict[str, Callable[[Scene], Attack]] = {
+    "uniform-noise": uniform_noise,
+    "gaussian-noise": gaussian_noise,
+    "shuffled": shuffled,
+    "masked": masked,
+    "l2": l2,
+    "margin": margin_loss,
+    "transferred": transferred,
+    "spatial": spatial,
+}
+"""By name: the first three have the norm of the untargeted attack, the others its utility."""
+
+
+def blurred(images: Tensor) -> Tensor:
+    """The images (B, C, H, W) without their detail: a Gaussian of an eighth of the side, as baselines of their own."""
+    side = min(images.shape[-2:])
+    return gaussian_blur(images, kernel_size=[side // 4 * 2 + 1] * 2, sigma=[side / 8] * 2)
+
+
+def noise_baseline(shape: torch.Size, *, seed: int = 0) -> Tensor:
+    """One image (C, H, W) of uniform noise, as a baseline."""
+    return torch.rand(shape, generator=generator(seed, 106))
+
+
+def _of_norm(scene: Scene, direction: Tensor) -> Attack:
+    norms = (scene.attack.images - scene.images).flatten(1).norm(dim=1).cpu()
+    return _fixed(scene, direction * (norms / direction.flatten(1).norm(dim=1)).view(-1, 1, 1, 1))
+
+
+def _fixed(scene: Scene, perturbation: Tensor) -> Attack:
+    """A perturbation as it is, on the images that the untargeted attack brought to its utility."""
+    images = (scene.images + perturbation.to(scene.images)).clamp(0, 1)
+    with torch.no_grad():
+        before, after = scene.model(scene.images), scene.model(images)
+    return Attack(
+        images=images,
+        utility=untargeted_utility(before, after, scene.labels),
+        reached=scene.attack.reached,
+        steps=torch.zeros_like(scene.labels),
+        classes=after.argmax(1),
+        passes=len(images),
+    )
+
+
+QUARTER = 0.75
+"""What noise must leave out of the attack's effect: all but a quarter of it."""
+
+
+def noise_is_harmless(measured: xr.Dataset, name: str, attack: str) -> claims.Verdict:
+    """Prediction: noise of the attack's norm has less than a quarter of its ΔI at 0.95n, on the same images."""
+    used = reached(measured, attack)
+    last = used.difference.isel(order=claims.order_at(used.fraction.values, 0.95))
+    both = last.sel(attack=[attack, name]).transpose("image", "attack").values
+    lacking = statistic_interval(lambda d: 1 - abs(float(d[:, 1].mean())) / abs(float(d[:, 0].mean())), both)
+    return claims.Verdict(name, f"{name}: less than a quarter of the attack's ΔI at 0.95n", lacking, QUARTER)
+
+
+def masks_matter(measured: xr.Dataset, name: str, attack: str) -> claims.Verdict:
+    """Prediction of the objection that masks only destroy the perturbation: one made for masks acts at lower orders.
+
+    The share of |ΔI| at m ≥ 0.8n is then smaller, on the images that both attacks brought to the utility.
+    """
+    used = reached(reached(measured, attack), name)
+    fractions = used.fraction.values
+    both = used.difference.sel(attack=[attack, name]).transpose("image", "attack", "order").values
+    fall = statistic_interval(
+        lambda d: claims.high_share(d[:, 0], fractions) - claims.high_share(d[:, 1], fractions), both
+    )
+    return claims.Verdict(name, f"{name}: the share of |ΔI| at m ≥ 0.8n is smaller", fall, 0.0)
+
+
+def grows(measured: xr.Dataset, name: str) -> claims.Verdict:
+    """Prediction: ΔI at 0.95n grows with every dose, on the images that reached all of them."""
+    used = measured.isel(image=measured.reached.all("attack").values.nonzero()[0])
+    last = used.difference.isel(order=claims.order_at(used.fraction.values, 0.95)).transpose("image", "attack").values
+    least = statistic_interval(lambda d: float((d[:, 1:] - d[:, :-1]).mean(0).min()), last)
+    return claims.Verdict(name, f"{name}: the least rise of ΔI at 0.95n from a dose to the next is above 0", least, 0.0)
