@@ -133,7 +133,8 @@ def attack(
     if goal not in ("untargeted", "targeted", "steps", "epsilon") or utility <= 0 or (goal == "steps" and utility % 1):
         raise ValueError(
             f"unknown attack {name!r}: write 'untargeted U' or 'targeted U' with a utility U > 0, as 8, "
-            "'steps N' with a number N of steps, or 'epsilon E' in 255ths"
+            "'steps N' with a number N of steps, 'epsilon E' in 255ths, or, to measure a control, one of "
+            f"{', '.join(controls.CONTROLS)} with a utility"
         )
     if goal == "steps":
         return pgd_steps(model, images, labels, epsilon=epsilon, step_size=step_size, steps=int(utility))
@@ -252,8 +253,10 @@ def order_curves(
     n = players.REGIONS if datasets.is_cloud(data.images) else asked.grid**2
     orders = sampling.orders(n, list(asked.fractions))
     rows, images, labels = correct_images(model, data, asked.images, seed=asked.seed)
-    controlled = any(name.partition(" ")[0] in controls.CONTROLS for name in asked.attacks)
-    source = models.load(asked.dataset, asked.source, device=device) if controlled else model
+    goals = {name.partition(" ")[0] for name in asked.attacks}
+    if goals & controls.CONTROLS.keys() and datasets.is_cloud(data.images):
+        raise ValueError(f"the controls {', '.join(controls.CONTROLS)} are of images; {data.name} has point clouds")
+    source = models.load(asked.dataset, asked.source, device=device) if "transferred" in goals else model
     pace: dict[str, Any] = {"epsilon": asked.epsilon, "step_size": asked.step_size, "steps": asked.steps}
 
     def block(chosen: Tensor) -> xr.Dataset:

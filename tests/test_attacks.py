@@ -452,6 +452,58 @@ def test_calibrated_pgd_one_clear_error(changes, message, network, empty_folder)
         attacks.calibrated_pgd(network(), **{**arguments, **changes})
 
 
+def test_calibrated_l2_goes_along_the_gradient_and_stays_in_its_ball(network, pictures):
+    model = network(3, dtype=torch.float64, sharpness=40)
+    images, labels = pictures(6, 3, dtype=torch.float64)
+    first = attacks.calibrated_pgd(model, images, labels, norm="l2", step_size=0.1, epsilon=9.0, steps=1)
+    gradient, _ = attacks.loss_gradient(model, images, labels)
+    direction = gradient / gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    taken = first.utility != 0  # a step above the window is taken back
+    assert taken.any()
+    torch.testing.assert_close(first.images[taken], (images + 0.1 * direction).clamp(0, 1)[taken], rtol=0, atol=1e-12)
+    far = attacks.calibrated_pgd(model, images, labels, norm="l2", step_size=0.5, epsilon=0.7, steps=20)
+    assert (far.images - images).flatten(1).norm(dim=1).max() <= 0.7 + 1e-9
+
+
+def test_another_gradient_leads_and_the_utility_is_the_models(network, pictures):
+    model, (images, labels) = network(3, dtype=torch.float64, sharpness=40), pictures(6, 3, dtype=torch.float64)
+    options = {"epsilon": 0.1, "step_size": 0.02, "steps": 8, "utility": (2.0, 2.5)}
+
+    def of_the_loss(points, classes):
+        return attacks.loss_gradient(model, points, classes)[0]
+
+    same = attacks.calibrated_pgd(model, images, labels, gradient_of=of_the_loss, **options)
+    plain = attacks.calibrated_pgd(model, images, labels, **options)
+    assert torch.equal(same.images, plain.images) and torch.equal(same.utility, plain.utility)
+    back = attacks.calibrated_pgd(model, images, labels, gradient_of=lambda *a: -of_the_loss(*a), **options)
+    assert (back.utility < 0).any() and not torch.equal(back.images, plain.images)
+
+
+def test_a_path_is_followed_until_its_utility_is_in_the_window(network, pictures):
+    model, (images, labels) = network(3, dtype=torch.float64, sharpness=40), pictures(8, 3, dtype=torch.float64)
+    end = attacks.pgd(model, images, labels, epsilon=0.1, step_size=0.02, steps=10)
+
+    def path(amount):
+        return images + amount.view(-1, 1, 1, 1) * (end - images)
+
+    found = attacks.calibrated_path(model, images, labels, path, utility=(1.0, 1.0625))
+    rows = torch.arange(8)
+    fall = model(images)[rows, labels] - model(found.images)[rows, labels]
+    at_the_end = model(images)[rows, labels] - model(end)[rows, labels]
+    torch.testing.assert_close(found.utility, fall)
+    assert torch.equal(found.reached, (fall > 1.0) & (fall <= 1.0625))
+    assert found.reached.any() and torch.equal(found.reached, at_the_end > 1.0), "the fixture should have both"
+    torch.testing.assert_close(found.images[~found.reached], end[~found.reached])
+    assert torch.equal(found.classes, model(found.images).argmax(1))
+    with pytest.raises(ValueError, match=r"window \(low, high\)"):
+        attacks.calibrated_path(model, images, labels, path, utility=(2.0, 1.0))
+
+
+def test_margin_by_hand():
+    logits = torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, 4.0]])
+    assert attacks.margin(logits, torch.tensor([0, 2])).tolist() == [-1.0, 1.0]
+
+
 # Utilities and targets.
 
 

@@ -96,6 +96,33 @@ def test_c11_compares_low_orders_alone():
     assert claims.c11(adversarial, standard)[0].verdict == "contradicted"
 
 
+def test_c17_is_c04_and_c10_of_the_smoothed_model():
+    standard, flat = (changed(curve).assign_attrs(players=256) for curve in (HIGH, np.full(11, 0.01)))
+    found = claims.c17(standard, flat, "untargeted 8")
+    assert [v.verdict for v in found] == ["replicated"] * 3 and {v.id for v in found} == {"C17"}
+    assert all("smoothed model" in v.claim for v in found)
+    assert [v.verdict for v in claims.c17(flat, standard, "untargeted 8")] == ["contradicted"] * 3
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdicts"),
+    [
+        (0.2, 0.0, ["replicated", "replicated"]),
+        (0.2, 0.3, ["replicated", "contradicted"]),
+        (-0.2, -0.3, ["contradicted", "replicated"]),
+        (0.0, 0.0, ["inconclusive", "inconclusive"]),
+    ],
+)
+def test_c20_compares_localities_of_the_same_images(low, high, verdicts):
+    noise = np.random.default_rng(0).normal(size=(80, 3))
+    noise = 0.05 * (noise - noise.mean(0))
+    made = xr.Dataset(
+        {"locality": (("image", "order"), np.array([low, 0.1, high]) + noise)},
+        coords={"fraction": ("order", [0.1, 0.5, 0.9])},
+    )
+    assert [v.verdict for v in claims.c20(made)] == verdicts
+
+
 def test_missing_order_is_named():
     with pytest.raises(ValueError, match=r"needs the order 0\.95n"):
         claims.c05(changed(HIGH).isel(order=slice(5)), "untargeted 8")

@@ -49,7 +49,7 @@ def test_interrupted_run_resumes_and_batch_size_changes_no_number(tiny, monkeypa
     ("change", "message"),
     [
         ({"value": "entropy"}, "unknown value 'entropy': choose one of log_probability"),
-        ({"baseline": "blue"}, "unknown baseline 'blue': choose 'mean' or 'zero'"),
+        ({"baseline": "blue"}, "unknown baseline 'blue': choose one of mean, zero"),
         ({"pairs": 999}, "999 neighbours pairs were asked for; 16 players have 42"),
         ({"grid": 5}, "a grid of 5×5 players does not divide an image of 16×16"),
     ],

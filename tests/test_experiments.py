@@ -84,7 +84,9 @@ def test_images_are_chosen_by_the_seed_among_the_correct_ones(tiny):
         ({"design": "signed_groups"}, r"signed groups of 16 players reach orders in 1\.\.13; got 0"),
         ({"design": "star"}, "unknown design 'star': choose one of four_point, signed_groups, curvature"),
         ({"sampling": "stars"}, "unknown pair sampling 'stars'"),
-        ({"baseline": "noise"}, "unknown baseline 'noise'"),
+        ({"baseline": "grey"}, "unknown baseline 'grey': choose one of mean, zero, noise, blur"),
+        ({"attacks": ("shuffled",)}, "unknown attack 'untargeted '"),
+        ({"attacks": ("transferred 8",), "source": "vgg"}, "unknown model 'vgg' for the dataset 'tiny'"),
         ({"value": "loss"}, "unknown value 'loss'"),
     ],
 )
@@ -100,7 +102,7 @@ def test_published_results_come_from_the_checkpoints_at_hand():
     assert files
     for path in files:
         found = results.read(path)
-        assert re.match("python -m lib (interactions|disentanglement|defenses) ", found.attrs["command"])
+        assert re.match("python -m lib (interactions|disentanglement|defenses|contexts) ", found.attrs["command"])
         assert json.loads(json.dumps(models.card(found.attrs["dataset"], found.attrs["model"])))["sha256"]
         assert found.sizes["image"] >= 100
 
@@ -115,9 +117,31 @@ def test_steps_are_pgd_wherever_it_leads(tiny):
     assert torch.equal(found.classes, model(expected).argmax(1)) and (found.steps == 3).all()
 
 
-@pytest.mark.parametrize("name", ["steps 2.5", "steps 0", "steps", "step 3"])
+def test_epsilon_is_pgd_inside_that_ball(tiny):
+    model, (images, labels) = models.load("tiny", "resnet18-standard"), tiny.batch(slice(0, 4))
+    found = experiments.attack(model, images, labels, "epsilon 4", epsilon=0.9)
+    assert torch.equal(found.images, pgd(model, images, labels, epsilon=4 / 255, step_size=0.5 / 255, steps=20))
+    assert found.reached.all()
+
+
+def test_baselines_by_name(tiny):
+    images, _ = tiny.batch(slice(0, 3))
+    assert not experiments.baseline("zero", tiny).any()
+    noise = experiments.baseline("noise", tiny)
+    assert noise.shape == (1, 16, 16) and torch.equal(noise, experiments.baseline("noise", tiny))
+    assert noise.std() == pytest.approx(12**-0.5, abs=0.03)
+    blurred = experiments.baseline("blur", tiny, images)
+    assert blurred.shape == images.shape and blurred.std() < images.std() / 3
+    torch.testing.assert_close(blurred.mean((1, 2, 3)), images.mean((1, 2, 3)), rtol=0, atol=0.05)
+    with pytest.raises(ValueError, match="unknown baseline 'blur': choose one of mean, zero, noise"):
+        experiments.baseline("blur", tiny)
+
+
+@pytest.mark.parametrize("name", ["steps 2.5", "steps 0", "steps", "step 3", "epsilon 0"])
 def test_unknown_attacks(tiny, name):
-    with pytest.raises(ValueError, match=r"unknown attack .*write 'untargeted U' or 'targeted U' .* or 'steps N'"):
+    with pytest.raises(
+        ValueError, match=r"unknown attack .*write 'untargeted U' or 'targeted U' .*'steps N'.*shuffled"
+    ):
         experiments.attack(models.load("tiny", "resnet18-standard"), *tiny.batch(slice(0, 2)), name)
 
 

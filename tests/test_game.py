@@ -58,6 +58,7 @@ def test_value_functions_by_hand(row, label):
     expected = {
         "log_probability": math.log(math.exp(h[label]) / (math.exp(h[label]) + sum(others))),
         "logit": h[label],
+        "margin": h[label] - max(h[k] for k in range(len(h)) if k != label),
         "other_classes": math.log(sum(others)),
     }
     assert set(game.VALUES) == set(expected)
@@ -110,6 +111,18 @@ def test_variants_are_separate_games_with_the_same_coalitions(network, pictures)
     assert both.passes == first.passes + second.passes == 20
     both(coalitions)
     assert both.passes == 40
+
+
+def test_each_image_may_have_a_baseline_of_its_own(network, pictures):
+    model, (images, labels) = network(dtype=torch.float64), pictures(3, dtype=torch.float64)
+    grid, baselines = players.grid(8, 8, side=2), images.flip(-1)
+    coalitions = coalitions_of(3, 5, 4)
+    together = game.MaskingGame(model, grid, images, labels, baseline=baselines, batch_size=4)(coalitions)
+    for i in range(3):
+        alone = game.MaskingGame(model, grid, images[[i]], labels[[i]], baseline=baselines[i])(coalitions[[i]])
+        torch.testing.assert_close(together[[i]], alone, rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="baselines of their own are one an image; got 2 for 3 images"):
+        game.MaskingGame(model, grid, images, labels, baseline=baselines[:2])
 
 
 def test_mean_baseline(pictures):

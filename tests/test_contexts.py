@@ -1,0 +1,74 @@
+"""Locality of strong contexts: by hand, zero for contexts of chance, found where a game has it, resumed, refused."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lib import contexts, interactions, players, results, sampling
+
+CPU = torch.device("cpu")
+ASKED = contexts.Contexts(dataset="tiny", images=12, pairs=3, contexts=20, fractions=(0.2, 0.6), grid=4)
+
+
+def test_locality_by_hand():
+    """Two rows of two cells, the pair above: each of the other cells is at distance 1 from its nearer one."""
+    pair = torch.tensor([[0, 1]])
+    assert contexts.locality(torch.tensor([[9.0, 9.0, 1.0, 0.2]]), pair, side=2).item() == pytest.approx(0)
+    # 3 × 3 cells and the pair 0, 1: cells 2 3 4 5 6 7 8 at distances 1 1 1 √2 2 2 √5
+    near = torch.tensor([[0.0, 0, 0, 1, 1, 0, 0, 0, 0]])
+    even = (1 + 1 + 1 + 2**0.5 + 2 + 2 + 5**0.5) / 7
+    assert contexts.locality(near, pair, side=3).item() == pytest.approx(1 - 1 / even)
+    far = torch.tensor([[0.0, 0, 0, 0, 0, 0, 0, 0, 1]])
+    assert contexts.locality(far, pair, side=3).item() == pytest.approx(1 - 5**0.5 / even)
+
+
+@pytest.mark.parametrize("reach", [1.5, None], ids=["neighbours decide", "chance decides"])
+def test_locality_finds_where_the_contexts_are(reach):
+    """Δv is the number of near players in the context, or a coin that has nothing to do with it."""
+    side, order, pairs = 8, 6, 40
+    draw = sampling.generator(0)
+    of = players.grid(side, side, side=side)
+    pair = sampling.pairs(of, pairs, sampling="neighbours", generator=draw)
+    context = sampling.context_ranks(pair, 200, of.n, generator=draw) < order
+    if reach is None:
+        delta = torch.rand(pairs, 200, generator=draw)
+    else:
+        cells = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij"), -1).view(-1, 2)
+        near = torch.cdist(cells[pair].float(), cells.float()).amin(1) <= reach
+        delta = (context & near[:, None]).sum(2).float()
+    found = contexts.locality(interactions.strong_contexts(delta, context.float()), pair, side=side)
+    error = (found.std() / pairs**0.5).item()
+    if reach is None:
+        assert abs(found.mean().item()) < 3 * error and error < 0.03
+    else:
+        assert found.mean().item() > 0.15
+
+
+def test_result_is_labelled_costs_what_it_says_and_resumes(tiny, monkeypatch):
+    found = contexts.localities(ASKED, device=CPU)
+    assert dict(found.sizes) == {"image": 12, "order": 2} and found.order.values.tolist() == [2, 8]
+    assert found.attrs["passes"] == 12 * 3 * 20 * 4 * 2  # images, pairs, contexts, corners, orders
+    assert found.attrs["command"].startswith("python -m lib contexts --dataset tiny")
+    assert (found.locality <= 1).all()
+    monkeypatch.setattr(contexts, "contextual_delta_v", lambda *a, **k: pytest.fail("measured again"))
+    assert contexts.localities(ASKED, device=CPU).locality.equals(found.locality)
+
+
+def test_batch_size_changes_no_number(tiny):
+    one, many = (contexts.localities(ASKED, device=CPU, batch_size=b, resume=False) for b in (1, 512))
+    assert abs(one.locality - many.locality).max() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"value": "entropy"}, "unknown value 'entropy'"),
+        ({"pairs": 999}, "999 neighbours pairs were asked for; 16 players have 42"),
+        ({"fractions": (1.5,)}, r"fraction of n−2 in \[0, 1\]"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(tiny, change, message):
+    with pytest.raises(ValueError, match=message):
+        contexts.localities(replace(ASKED, **change), device=CPU)
+    assert not results.WORK.exists()

@@ -1,0 +1,179 @@
+"""Controls: each perturbation is what its name says, depends on seed and image alone, and each verdict can come out."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from lib import attacks, controls, experiments, models
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def scene(network, pictures):
+    """Six images on a network that attacks reach."""
+    model, (images, _) = network(sharpness=200), pictures(6, side=16)
+    labels = model(images).argmax(1)
+    untargeted = experiments.attack(model, images, labels, "untargeted 2")
+    assert untargeted.reached.all()
+    return controls.Scene(
+        model=model,
+        images=images,
+        labels=labels,
+        rows=list(range(10, 16)),
+        attack=untargeted,
+        utility=(2.0, 2.125),
+        epsilon=32 / 255,
+        step_size=2 / 255,
+        steps=60,
+        baseline=images.mean(0),
+        source=network(sharpness=30),
+        seed=0,
+    )
+
+
+def part(scene, rows):
+    """The scene of some of its images alone."""
+    of = scene.attack
+    cut = {name: getattr(of, name)[rows] for name in ("images", "utility", "reached", "steps", "classes")}
+    return replace(
+        scene,
+        images=scene.images[rows],
+        labels=scene.labels[rows],
+        rows=[scene.rows[k] for k in rows],
+        attack=replace(of, **cut),
+    )
+
+
+def size(scene, found):
+    return (found.images - scene.images).flatten(1).norm(dim=1)
+
+
+@pytest.mark.parametrize("name", controls.CONTROLS)
+def test_an_image_is_treated_as_it_would_be_alone(name, scene):
+    together = controls.CONTROLS[name](scene)
+    alone = controls.CONTROLS[name](part(scene, [4]))
+    torch.testing.assert_close(alone.images, together.images[[4]], rtol=0, atol=1e-5)
+    torch.testing.assert_close(alone.utility, together.utility[[4]], rtol=0, atol=1e-3)
+    other = controls.CONTROLS[name](replace(scene, seed=1))
+    random = name in ("uniform-noise", "gaussian-noise", "shuffled", "masked", "spatial")
+    assert torch.equal(other.images, together.images) != random
+    assert together.images.min() >= 0 and together.images.max() <= 1
+
+
+@pytest.mark.parametrize("name", ["masked", "l2", "margin", "transferred", "spatial"])
+def test_attacks_reach_the_utility_they_report(name, scene):
+    found = controls.CONTROLS[name](scene)
+    fall = attacks.untargeted_utility(scene.model(scene.images), scene.model(found.images), scene.labels)
+    torch.testing.assert_close(found.utility, fall, rtol=0, atol=1e-4)
+    low, high = scene.utility
+    assert found.reached.any() and torch.equal(found.reached, (found.utility > low) & (found.utility <= high))
+    assert torch.equal(found.classes, scene.model(found.images).argmax(1))
+
+
+@pytest.mark.parametrize(("name", "spread"), [("uniform-noise", 3**0.5), ("gaussian-noise", None)])
+def test_noise_has_the_norm_of_the_attack(name, spread, scene):
+    middle = replace(scene, images=scene.images * 0.2 + 0.4)  # no value leaves [0, 1]
+    middle = replace(middle, attack=replace(scene.attack, images=middle.images + 0.05))
+    found = controls.CONTROLS[name](middle)
+    torch.testing.assert_close(size(middle, found), size(middle, middle.attack), rtol=1e-4, atol=0)
+    noise = (found.images - middle.images).flatten(1)
+    assert torch.equal(found.reached, scene.attack.reached)
+    peak = (noise.abs().amax(1) / noise.std(1)).mean().item()
+    assert peak == pytest.approx(spread, rel=0.05) if spread else peak > 2.3
+
+
+def test_shuffled_has_the_same_pixels_elsewhere(scene):
+    middle = replace(scene, images=scene.images * 0.2 + 0.4)
+    plus = (scene.attack.images - scene.images) * 0.5
+    middle = replace(middle, attack=replace(scene.attack, images=middle.images + plus))
+    moved = controls.shuffled(middle).images - middle.images
+    torch.testing.assert_close(moved.flatten(1).sort(1).values, plus.flatten(1).sort(1).values, rtol=0, atol=1e-6)
+    assert ((moved - plus).abs() > 1e-3).float().mean() > 0.3
+
+
+def test_masked_with_everyone_kept_is_plain_pgd(scene, monkeypatch):
+    """With coalitions of all players the mean gradient is that of the image."""
+    monkeypatch.setattr(controls.players.Players, "expand", lambda self, c: torch.ones(len(c), 1, 16, 16).bool())
+    found = controls.masked(scene)
+    torch.testing.assert_close(found.images, scene.attack.images[:, :], rtol=0, atol=1e-6)
+
+
+def test_moved_by_hand(pictures):
+    images, _ = pictures(3)
+    still = torch.zeros(3, 3)
+    torch.testing.assert_close(controls.moved(images, still), images, rtol=0, atol=1e-5)
+    right = torch.tensor([[0.0, -1.0, 0.0]]).expand(3, 3)  # a quarter of eight pixels
+    torch.testing.assert_close(controls.moved(images, right)[..., 2:], images[..., :-2], rtol=0, atol=1e-5)
+    quarter_turn = torch.tensor([[1.5, 0.0, 0.0]]).expand(3, 3)
+    torch.testing.assert_close(controls.moved(images, quarter_turn), images.rot90(1, (-2, -1)), rtol=0, atol=1e-4)
+
+
+def test_controls_are_measured_beside_the_attack(tiny):
+    asked = experiments.OrderCurves(
+        dataset="tiny",
+        attacks=("untargeted 0.002", "shuffled 0.002", "transferred 0.002"),
+        source="resnet18-standard",
+        images=12,
+        design="four_point",
+        replicates=3,
+        fractions=(0.5,),
+        grid=4,
+        steps=40,
+    )
+    found = experiments.order_curves(asked, device=CPU)
+    model = models.load("tiny", "resnet18-standard")
+    images, labels = tiny.batch(torch.tensor(found.image.values))
+    plain = experiments.attack(model, images, labels, "untargeted 0.002", steps=40)
+    reached = found.reached.sel(attack="shuffled 0.002").values
+    assert (reached == plain.reached.numpy()).all() and reached.any()
+    assert (
+        "--attack 'shuffled 0.002'" in found.attrs["command"] and "--source resnet18-standard" in found.attrs["command"]
+    )
+
+
+FRACTIONS = np.array([0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95])
+HIGH = np.where(FRACTIONS >= 0.8, 0.1, 0.01)
+
+
+def measured(curves, *, reached=None, noise=0.002, images=60):
+    spread = noise * np.random.default_rng(0).normal(size=(len(curves), images, len(FRACTIONS)))
+    hit = np.ones((len(curves), images), dtype=bool) if reached is None else reached
+    return xr.Dataset(
+        {
+            "difference": (("attack", "image", "order"), np.stack(list(curves.values()))[:, None] + spread),
+            "reached": (("attack", "image"), hit),
+        },
+        coords={"attack": list(curves), "fraction": ("order", FRACTIONS)},
+    )
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(0.1, "replicated"), (-0.1, "replicated"), (0.6, "contradicted")])
+def test_noise_must_leave_out_three_quarters(share, verdict):
+    found = controls.noise_is_harmless(
+        measured({"untargeted 8": HIGH, "shuffled 8": share * HIGH}), "shuffled 8", "untargeted 8"
+    )
+    assert found.verdict == verdict and found.effect.mean == pytest.approx(1 - abs(share), abs=0.02)
+
+
+@pytest.mark.parametrize(("curve", "verdict"), [(HIGH[::-1], "replicated"), (HIGH, "inconclusive")])
+def test_masks_matter_where_the_share_falls(curve, verdict):
+    plain = np.where(FRACTIONS >= 0.8, 0.1, 0.01)
+    found = controls.masks_matter(
+        measured({"untargeted 8": plain, "masked 8": curve}, noise=0.02), "masked 8", "untargeted 8"
+    )
+    assert found.verdict == verdict
+
+
+def test_doses_must_all_rise_on_the_images_that_reached_all():
+    doses = {"untargeted 1": HIGH * 0.1, "untargeted 2": HIGH * 0.5, "untargeted 4": HIGH}
+    hit = np.ones((3, 60), dtype=bool)
+    hit[2, :20] = False
+    found = controls.grows(measured(doses, reached=hit), "utility")
+    assert found.verdict == "replicated" and found.effect.images == 40
+    assert found.effect.mean == pytest.approx(0.04, abs=0.001)
+    back = {"untargeted 1": HIGH, "untargeted 2": HIGH * 0.5, "untargeted 4": HIGH * 2}
+    assert controls.grows(measured(back), "utility").verdict == "contradicted"
