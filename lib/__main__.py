@@ -13,6 +13,7 @@ from lib import book as the_book
 from lib import contexts as the_contexts
 from lib import datasets, defense_experiments, designs, experiments, ledger, models, results, training
 from lib import disentanglement as the_disentanglement
+from lib import robustness as the_robustness
 from lib.plots import reached
 from lib.statistics import interval
 
@@ -315,6 +316,41 @@ def defenses(
         corrected, kept = share.sel(subject="adversarial").where(misled), share.sel(subject="normal")
         table.add_row(str(way), f"{float(corrected.mean()):.1%}", f"{float(kept.mean()):.1%}")
     console.print(table)
+
+
+@app.command(epilog="Example: [bold]python -m lib robustness --dataset photos --images 100[/bold]")
+def robustness(
+    dataset: DatasetName = "photos",
+    model: ModelName = "resnet18-adversarial",
+    images: Annotated[int, typer.Option(help="test images")] = 500,
+    autoattack: Annotated[bool, typer.Option(help="AutoAttack too: a quarter of an hour for 500 images")] = False,
+    certified: Annotated[int, typer.Option(help="of these, images whose radius is certified")] = 0,
+    draws: Annotated[int, typer.Option(help="noisy copies of an image, for its radius")] = 1000,
+    seed: Seed = 0,
+    root: Root = None,
+    device: DeviceName = "auto",
+    out: Out = None,
+) -> None:
+    """Measure clean, PGD-20 and AutoAttack accuracy, and certified radii; interrupted, it goes on where it was."""
+    asked = the_robustness.Robustness(
+        dataset=dataset,
+        model=model,
+        images=images,
+        autoattack=autoattack,
+        certified=certified,
+        draws=draws,
+        seed=seed,
+    )
+    measured = the_robustness.robustness(asked, device=models.device(device), root=root)
+    path = results.write(measured, out or results.WORK / f"{results.key(asdict(asked))}.nc")
+    table = Table("under", "accuracy, 95% interval over images", title=f"{dataset}/{model}, {images} images")
+    for under in measured.under.values:
+        table.add_row(str(under), interval(measured.right.sel(under=under).values).text(3))
+    known = measured.radius.dropna("image")
+    for radius in (0.0, 0.25, 0.5) if len(known) else ():
+        table.add_row(f"certified above {radius}", interval((known > radius).values).text(3))
+    console.print(table)
+    console.print(f"written to {path}")
 
 
 @app.command("results", epilog="Example: [bold]python -m lib results[/bold]")

@@ -1,0 +1,96 @@
+"""Robust accuracies and certified radii: against exact formulas, a classifier whose radius is known, and refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torchattacks
+from scipy import stats
+from torch import nn
+
+from lib import models, results, robustness, sampling
+
+CPU = torch.device("cpu")
+ASKED = robustness.Robustness(dataset="tiny", images=12)
+
+
+@pytest.mark.parametrize(("hits", "draws"), [(990, 1000), (700, 1000), (1000, 1000), (51, 100), (3, 100)])
+def test_radius_is_sigma_times_the_quantile_of_clopper_and_pearson(hits, draws):
+    least = stats.beta.ppf(0.001, hits, draws - hits + 1)
+    expected = max(0.0, 0.25 * stats.norm.ppf(least))
+    assert robustness.certified_radius(hits, draws, noise=0.25) == pytest.approx(expected, abs=1e-9)
+
+
+class HalfSpace(nn.Module):
+    """Class 1 where the mean of the image is above 1/2."""
+
+    def forward(self, images):
+        above = images.flatten(1).mean(1) - 0.5
+        return torch.stack([-above, above], 1)
+
+
+def test_radius_of_a_half_space_is_just_below_the_distance_to_its_edge():
+    """The smoothed half-space is the half-space: √(pixels) · |mean − 1/2| away, minus what few draws cannot know."""
+    images = torch.full((4, 1, 8, 8), 0.5) + torch.tensor([0.02, 0.04, -0.04, 0.04]).view(-1, 1, 1, 1)
+    labels = torch.tensor([1, 1, 0, 0])
+    options = {"noise": 0.25, "draws": 4000}
+    found = robustness.certified_radii(
+        HalfSpace(), images, labels, **options, generators=[sampling.generator(0, k) for k in range(4)]
+    )
+    distance = torch.tensor([0.16, 0.32, 0.32])
+    assert (found[:3] < distance).all() and (found[:3] > 0.8 * distance).all()
+    assert found[3] == 0, "the label is wrong"
+    alone = robustness.certified_radii(
+        HalfSpace(), images[[1]], labels[[1]], **options, generators=[sampling.generator(0, 1)]
+    )
+    assert torch.equal(alone, found[[1]])
+
+
+def test_result_is_what_the_model_does(tiny, monkeypatch):
+    found = robustness.robustness(ASKED, device=CPU)
+    assert found.under.values.tolist() == ["clean", "PGD-20"] and found.sizes["image"] == 12
+    assert found.right.sel(under="clean").values.all(), "the labels of tiny are the model's own"
+    assert found.radius.isnull().all() and found.attrs["passes"] == 12 * 22
+    monkeypatch.setattr(robustness, "pgd", lambda *a, **k: pytest.fail("measured again"))
+    assert robustness.robustness(ASKED, device=CPU).right.equals(found.right)
+
+
+def test_autoattack_is_that_of_torchattacks_at_8_of_255(tiny, monkeypatch):
+    asked = []
+
+    def fake(model, eps, seed, n_classes):
+        asked.append((eps, seed, n_classes))
+        return lambda images, labels: 1 - images
+
+    monkeypatch.setattr(torchattacks, "AutoAttack", fake)
+    found = robustness.robustness(replace(ASKED, autoattack=True, seed=3), device=CPU)
+    assert set(asked) == {(8 / 255, 3, 3)} and "--autoattack" in found.attrs["command"]
+    images, labels = tiny.batch(torch.tensor(found.image.values))
+    expected = models.load("tiny", "resnet18-standard")(1 - images).argmax(1) == labels
+    assert (found.right.sel(under="AutoAttack").values == expected.numpy()).all()
+
+
+def test_certificates_of_a_model_trained_with_noise(tiny, monkeypatch):
+    card = models.card("tiny", "resnet18-standard")
+    card["recipe"]["noise"] = 0.25
+    monkeypatch.setattr(robustness.models, "card", lambda *a: card)
+    found = robustness.robustness(replace(ASKED, certified=5, draws=50), device=CPU)
+    assert np.isfinite(found.radius[:5]).all() and found.radius[5:].isnull().all()
+    assert found.attrs["passes"] == 12 * 22 + 5 * (robustness.SELECTION + 50)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"certified": 3}, "resnet18-standard was trained without noise"),
+        ({"images": 61}, "61 images and 0 certified were asked for; tiny has 60"),
+        ({"model": "vgg"}, "unknown model 'vgg'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(tiny, change, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        robustness.robustness(replace(ASKED, **change), device=CPU)
+    with pytest.raises(ValueError, match="noise above 0 and at least one draw; got 0 and 5"):
+        robustness.certified_radii(HalfSpace(), *tiny.batch(slice(0, 1)), noise=0, draws=5, generators=[None])
+    assert not results.WORK.exists()
