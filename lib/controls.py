@@ -180,7 +180,9 @@ CONTROLS: dict[str, Callable[[Scene], Attack]] = {
     "transferred": transferred,
     "spatial": spatial,
 }
-"""By name: the first three have the norm of the untargeted attack, the others its utility."""
+"""By name; the ``NOISES`` have the norm of the untargeted attack, the others its utility."""
+
+NOISES = ("uniform-noise", "gaussian-noise", "shuffled")
 
 
 def blurred(images: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -159,6 +158,46 @@ def attack(
     )
 
 
+def perturbed(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    name: str,
+    *,
+    rows: list[int],
+    baseline: Tensor,
+    source: nn.Module,
+    epsilon: float = 32 / 255,
+    step_size: float = 2 / 255,
+    steps: int = 100,
+    seed: int = 0,
+) -> Attack:
+    """The ``attack`` called ``name``, or the one of ``controls.CONTROLS`` with the utility that the name gives.
+
+    What these need besides: the ``rows`` (I,) of the images, which with the seed decide the draws, the ``baseline``
+    (C, H, W) and the model, ``source``, from which perturbations are transferred.
+    """
+    goal, _, level = name.partition(" ")
+    pace = {"epsilon": epsilon, "step_size": step_size}
+    if goal not in controls.CONTROLS:
+        return attack(model, images, labels, name, **pace, steps=steps)
+    untargeted = attack(model, images, labels, f"untargeted {level}", **pace, steps=steps)
+    scene = controls.Scene(
+        model=model,
+        images=images,
+        labels=labels,
+        rows=rows,
+        attack=untargeted,
+        utility=window(float(level)),
+        baseline=baseline,
+        source=source,
+        seed=seed,
+        **pace,
+        steps=steps,
+    )
+    return controls.CONTROLS[goal](scene)
+
+
 def window(utility: float) -> tuple[float, float]:
     """The utilities (low, high] that count as reaching ``utility``: (8, 8.5] for the paper's 8."""
     return utility, utility * 17 / 16
@@ -257,31 +296,26 @@ def order_curves(
     if goals & controls.CONTROLS.keys() and datasets.is_cloud(data.images):
         raise ValueError(f"the controls {', '.join(controls.CONTROLS)} are of images; {data.name} has point clouds")
     source = models.load(asked.dataset, asked.source, device=device) if "transferred" in goals else model
-    pace: dict[str, Any] = {"epsilon": asked.epsilon, "step_size": asked.step_size, "steps": asked.steps}
 
     def block(chosen: Tensor) -> xr.Dataset:
         reference = baseline(asked.baseline, data, images[chosen]).to(device)
 
-        def made(name: str) -> Attack:
-            goal, _, level = name.partition(" ")
-            if goal not in controls.CONTROLS:
-                return attack(model, images[chosen], labels[chosen], name, **pace)
-            untargeted = attack(model, images[chosen], labels[chosen], f"untargeted {level}", **pace)
-            scene = controls.Scene(
-                model=model,
-                images=images[chosen],
-                labels=labels[chosen],
+        attacked = [
+            perturbed(
+                model,
+                images[chosen],
+                labels[chosen],
+                name,
                 rows=rows[chosen.cpu()].tolist(),
-                attack=untargeted,
-                utility=window(float(level)),
                 baseline=reference,
                 source=source,
+                epsilon=asked.epsilon,
+                step_size=asked.step_size,
+                steps=asked.steps,
                 seed=asked.seed,
-                **pace,
             )
-            return controls.CONTROLS[goal](scene)
-
-        attacked = [made(name) for name in asked.attacks]
+            for name in asked.attacks
+        ]
         estimate = measure(
             model,
             torch.stack([images[chosen], *(each.images for each in attacked)]),

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import xarray as xr
 
 from lib import claims, exact, plots, results, training
@@ -213,3 +214,29 @@ def read(path: Path = LEDGER) -> list[dict[str, Any]]:
     if not path.exists():
         raise FileNotFoundError(f"no ledger {path}: write one with 'python -m lib claims --write'")
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def table(*ids: str, path: Path = LEDGER) -> pd.DataFrame:
+    """The stored rows of these claims, as a chapter shows them; what was not run is left out.
+
+    Raises ValueError for a claim that has no row.
+    """
+    rows = read(path)
+    unknown = sorted(set(ids) - {row["id"] for row in rows})
+    if unknown or not ids:
+        raise ValueError(f"no rows of the claims {', '.join(unknown) or '(none given)'} in {path}")
+    shown = [
+        (
+            row["id"],
+            row["claim"],
+            row["model"],
+            row["on"],
+            row["images"],
+            f"{row['effect']:.4g} [{row['low']:.4g}, {row['high']:.4g}]",
+            row["verdict"],
+        )
+        for row in rows
+        if row["id"] in ids and row["verdict"] != "not run"
+    ]
+    heads = ["id", "claim", "network", "on", "images or games", "effect and 95% interval", "verdict"]
+    return pd.DataFrame(shown, columns=heads).set_index("id")

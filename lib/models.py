@@ -125,6 +125,16 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "vgg16": vgg16,
     "pointnet2": pointnet2,
 }
+TITLES = {
+    "resnet18": "ResNet-18",
+    "resnet34": "ResNet-34",
+    "resnet50": "ResNet-50",
+    "wide_resnet50_4": "Wide-ResNet-50-4",
+    "densenet161": "DenseNet-161",
+    "vgg16": "VGG-16",
+    "pointnet2": "PointNet++",
+}
+"""What the paper calls the architectures."""
 TRAININGS = ("standard", "adversarial", "smoothed")
 
 

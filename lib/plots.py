@@ -1,7 +1,7 @@
 """Figures: order curves with their intervals, and pictures of images, perturbations and contexts."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor
 
+from lib.models import TITLES
 from lib.statistics import Interval, interval
 
 NORMAL, ADVERSARIAL, TARGETED, DIFFERENCE = "#0072B2", "#D55E00", "#9B4F96", "#007A5E"
@@ -73,24 +74,37 @@ def order_figure(measured: Sequence[tuple[str, xr.Dataset]], attack: str) -> Fig
     return figure
 
 
-def disentanglement_figure(measured: Sequence[tuple[str, xr.Dataset]]) -> Figure:
-    """Figure 5: D^(m) of normal images against the order, a curve a titled result.
+def disentanglement_curve(axes: Axes, result: xr.Dataset, *, label: str, color: str, style: str) -> None:
+    """Figure 5: D^(m) of normal images against the order.
 
     The band is the 95% interval over images of the midpoint estimate; the dotted lines are the estimates that in
     expectation lie below and above the true D^(m).
     """
-    figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
-    looks = ((NORMAL, "o-"), (ADVERSARIAL, "s--"), (TARGETED, "^-."), (DIFFERENCE, "v:"))
-    for (title, result), (color, style) in zip(measured, looks, strict=False):
-        fractions = result.fraction.values
-        curves = {str(name): result.disentanglement.sel(estimate=name) for name in result.estimate.values}
-        band(axes, fractions, interval(curves["midpoint"].values), label=title, color=color, style=style)
-        for bound in ("lower", "upper"):
-            axes.plot(fractions, curves[bound].mean("image"), ":", color=color, linewidth=1)
-    axes.set_xlim(-0.02, 1)
-    axes.set_xlabel("order m / (n − 2)")
-    axes.set_ylabel("disentanglement $D^{(m)}$")
-    axes.legend(frameon=False, fontsize=9)
+    fractions = result.fraction.values
+    curves = {str(name): result.disentanglement.sel(estimate=name) for name in result.estimate.values}
+    band(axes, fractions, interval(curves["midpoint"].values), label=label, color=color, style=style)
+    for bound in ("lower", "upper"):
+        axes.plot(fractions, curves[bound].mean("image"), ":", color=color, linewidth=1)
+
+
+def small_multiples(names: Sequence[str], draw: Callable[[Axes, str], None], *, title: str, y: str) -> Figure:
+    """A panel each for architectures, three in a row, drawn by ``draw(axes, name)``; one scale, against the order."""
+    lines = -(-len(names) // 3)
+    figure, table = plt.subplots(
+        lines, 3, figsize=(10, 3 * lines), sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
+    for axes in table.flat[len(names) :]:
+        axes.set_axis_off()
+    for axes, name in zip(table.flat, names, strict=False):
+        draw(axes, name)
+        axes.axhline(0, color="grey", linewidth=0.8)
+        axes.set_xlim(-0.02, 1)
+        axes.set_title(TITLES[name], fontsize=10)
+        axes.set_xlabel("order m / (n − 2)", fontsize=9)
+        axes.legend(frameon=False, fontsize=8)
+    for axes in table[:, 0]:
+        axes.set_ylabel(y)
+    figure.suptitle(title, fontsize=10)
     return figure
 
 

@@ -66,3 +66,20 @@ def test_a_missing_result_is_not_run_and_does_not_hide_the_others(tmp_path):
 def test_a_missing_ledger_says_how_to_write_one(tmp_path):
     with pytest.raises(FileNotFoundError, match="python -m lib claims --write"):
         ledger.read(tmp_path / "claims.json")
+
+
+def test_a_table_shows_the_stored_rows_of_its_claims():
+    shown = ledger.table("C03", "C15")
+    stored = [row for row in ledger.read() if row["id"] in ("C03", "C15") and row["verdict"] != "not run"]
+    assert len(shown) == len(stored) > 2 and set(shown.index) == {"C03", "C15"}
+    for (_, line), row in zip(shown.iterrows(), stored, strict=True):
+        assert (line["claim"], line["verdict"], line["network"]) == (row["claim"], row["verdict"], row["model"])
+        assert float(line["effect and 95% interval"].split()[0]) == pytest.approx(row["effect"], rel=1e-3)
+    with pytest.raises(ValueError, match="no rows of the claims C99"):
+        ledger.table("C03", "C99")
+
+
+def test_side_claims_name_their_networks():
+    models = {row["model"] for row in ledger.ledger() if row["id"] == "C07"}
+    assert models == {"resnet18-standard", "resnet50-standard", "densenet161-standard"}
+    assert {row["model"] for row in ledger.ledger() if row["id"] == "C17"} == {"resnet50"}
