@@ -101,7 +101,13 @@ SOURCES = [
     *_defenses("standard", STRONG),
     *_defenses("adversarial", MATCHED),
     Source("C11", _twins("disentanglement"), claims.c11, "neighbours, normal images"),
-    Source("C11", _twins("disentanglement-uniform"), claims.c11, "uniform, normal images"),
+    Source(
+        "C11",
+        _twins("disentanglement-uniform"),
+        claims.c11,
+        "uniform, normal images",
+        architectures=("resnet18",),
+    ),
     Source("C13", _twins("defenses-images"), claims.c13, "PGD, ε = 16/255, ten steps, and back", architectures=SIDE),
     Source(
         "C17",

@@ -52,15 +52,35 @@ def epsilon_order(
     return ipywidgets.VBox([epsilon, order, view, live])
 
 
-def chooser(pictures: Sequence[bytes], *, names: Sequence[str], description: str, last: bool = True) -> ipywidgets.VBox:
-    """One slider over PNG pictures, ``names`` one each; alive in a static page, where nothing can be computed anew."""
-    if not pictures or len(pictures) != len(names):
-        raise ValueError(f"each picture needs a name, and at least one is needed; got {len(pictures)} and {len(names)}")
-    chosen = len(pictures) - 1 if last else 0
-    images = [ipywidgets.Image(value=png, format="png", layout=ipywidgets.Layout(max_width="100%")) for png in pictures]
-    view = ipywidgets.Stack(children=images, selected_index=chosen)
+def chooser(
+    draw: Callable[[int, int], bytes], *, names: Sequence[str], description: str, images: int, last: bool = True
+) -> ipywidgets.VBox:
+    """One slider, ``names`` its places, over PNG pictures: ``draw(place, image)`` gives the one there, of image 0.
+
+    Without a kernel the slider chooses among the pictures drawn beforehand. With one, the button draws the chosen
+    picture anew, of another of the ``images``.
+    """
+    if not names or images < 1:
+        raise ValueError(f"at least one name and one image are needed; got {len(names)} and {images}")
+    chosen = len(names) - 1 if last else 0
+    fit = ipywidgets.Layout(max_width="100%")
+    pictures = [ipywidgets.Image(value=draw(place, 0), format="png", layout=fit) for place in range(len(names))]
+    view = ipywidgets.Stack(children=pictures, selected_index=chosen)
     slider = ipywidgets.SelectionSlider(
         options=list(names), index=chosen, description=description, layout=ipywidgets.Layout(width="95%")
     )
     ipywidgets.jslink((slider, "index"), (view, "selected_index"))
-    return ipywidgets.VBox([slider, view])
+
+    other = ipywidgets.BoundedIntText(value=min(1, images - 1), min=0, max=images - 1, description="own image")
+    button = ipywidgets.Button(
+        description="Recompute", tooltip="draws this picture anew, of your image; needs a kernel"
+    )
+
+    def recompute(_: ipywidgets.Button) -> None:
+        button.disabled = True
+        pictures[slider.index].value = draw(slider.index, other.value)
+        button.disabled = False
+
+    button.on_click(recompute)
+    live = ipywidgets.HBox([other, button, ipywidgets.Label("(needs a running kernel)")])
+    return ipywidgets.VBox([slider, view, live])

@@ -44,3 +44,22 @@ def test_button_draws_the_chosen_column_at_the_readers_epsilon(view):
 def test_nothing_to_show_is_refused():
     with pytest.raises(ValueError, match="at least one epsilon and one order"):
         widgets.epsilon_order(lambda epsilon: [], epsilons=[], orders=ORDERS, n=256)
+
+
+def test_chooser_draws_each_place_and_another_image_at_the_readers_wish():
+    view = widgets.chooser(
+        lambda place, image: f"{place} of {image}".encode(), names=["a", "b"], description="x", images=5
+    )
+    slider, stack, live = view.children
+    assert [picture.value for picture in stack.children] == [b"0 of 0", b"1 of 0"]
+    assert slider.index == stack.selected_index == 1 and slider.options == ("a", "b")
+    slider.index = 0
+    live.children[0].value = 3
+    live.children[1].click()
+    assert [picture.value for picture in stack.children] == [b"0 of 3", b"1 of 0"] and not live.children[1].disabled
+    live.children[0].value = 99
+    assert live.children[0].value == 4, "there are five images"
+    first = widgets.chooser(lambda place, image: b"", names=["a", "b"], description="x", images=1, last=False)
+    assert first.children[0].index == first.children[1].selected_index == 0
+    with pytest.raises(ValueError, match="at least one name and one image are needed; got 0 and 3"):
+        widgets.chooser(lambda place, image: b"", names=[], description="x", images=3)
