@@ -2,40 +2,26 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import xarray as xr
 from torch import Tensor
 
-from lib import datasets, experiments, game, models, players, results, sampling
+from lib import results, sampling
 from lib.estimators import contextual_delta_v
 from lib.interactions import strong_contexts
+from lib.pair_experiments import OfPairs, setting
 
 
 @dataclass(frozen=True)
-class Contexts:
+class Contexts(OfPairs):
     """What is asked: the locality of strong contexts, of ``pairs`` pairs an image, ``contexts`` contexts an order."""
 
-    dataset: str = "photos"
-    model: str = "resnet18-standard"
-    sampling: str = "neighbours"
-    images: int = 100
+    verb: ClassVar[str] = "contexts"
     pairs: int = 5
     contexts: int = 50
     fractions: tuple[float, ...] = (0.1, 0.5, 0.9)
-    grid: int = 16
-    baseline: str = "mean"
-    value: str = "log_probability"
-    seed: int = 0
-
-    def command(self) -> str:
-        """The command line that makes this measurement."""
-        return (
-            f"python -m lib contexts --dataset {self.dataset} --model {self.model} --sampling {self.sampling} "
-            f"--images {self.images} --pairs {self.pairs} --contexts {self.contexts} "
-            f"--orders {','.join(map(str, self.fractions))} --grid {self.grid} --baseline {self.baseline} "
-            f"--value {self.value} --seed {self.seed}"
-        )
 
 
 def locality(maps: Tensor, pairs: Tensor, *, side: int) -> Tensor:
@@ -65,50 +51,30 @@ def localities(
 
     Raises ValueError for an unknown value, baseline or sampling, and for more images or pairs than there are.
     """
-    value = game.named_value(asked.value)
-    orders = sampling.orders(asked.grid**2, list(asked.fractions))
-    model = models.load(asked.dataset, asked.model, device=device)
-    data = datasets.load(asked.dataset, "test", root=root)
-    reference = experiments.baseline(asked.baseline, data).to(device)
-    rows, images, labels = experiments.correct_images(model, data, asked.images, seed=asked.seed)
-    of = players.grid(*images.shape[-2:], side=asked.grid)
+    of = setting(asked, device=device, root=root, batch_size=batch_size)
 
     def block(chosen: Tensor) -> xr.Dataset:
-        played = game.MaskingGame(
-            model, of, images[chosen], labels[chosen], baseline=reference, value=value, batch_size=batch_size
-        )
-        draws = [sampling.generator(asked.seed, int(row)) for row in rows[chosen.cpu()]]
-        pairs = torch.stack([sampling.pairs(of, asked.pairs, sampling=asked.sampling, generator=d) for d in draws])
+        played, draws, pairs = of.play(chosen)
         ranks = torch.stack(
-            [sampling.context_ranks(p, asked.contexts, of.n, generator=d) for p, d in zip(pairs, draws, strict=True)]
+            [
+                sampling.context_ranks(pair, asked.contexts, played.n, generator=draw)
+                for pair, draw in zip(pairs, draws, strict=True)
+            ]
         )
         columns = []
-        for order in orders:
+        for order in of.orders:
             context = ranks < order
             delta = contextual_delta_v(played, pairs, context).cpu()
             found = [
-                locality(strong_contexts(d, s.float()), p, side=asked.grid)
-                for d, s, p in zip(delta, context, pairs, strict=True)
+                locality(strong_contexts(of_image, kept.float()), pair, side=asked.grid)
+                for of_image, kept, pair in zip(delta, context, pairs, strict=True)
             ]
             columns.append(torch.stack(found).nanmean(1))
-        return xr.Dataset(
-            {
-                "locality": (("image", "order"), torch.stack(columns, 1), {"what": "1 − d / d_even, mean over pairs"}),
-                "passes": ("image", torch.full((len(chosen),), played.passes // len(chosen))),
-            },
-            coords={
-                "image": rows[chosen.cpu()],
-                "order": orders,
-                "fraction": ("order", list(asked.fractions)),
-            },
-            attrs={
-                "dataset": asked.dataset,
-                "model": asked.model,
-                "sampling": asked.sampling,
-                "pairs": asked.pairs,
-                "contexts": asked.contexts,
-                "players": of.n,
-            },
+        of_orders = torch.stack(columns, 1)
+        return of.labelled(
+            chosen,
+            {"locality": (("image", "order"), of_orders, {"what": "1 − d / d_even, mean over pairs"})},
+            passes=played.passes,
         )
 
     return results.measured(block, asked, device=device, resume=resume, description=f"contexts of {asked.model}")

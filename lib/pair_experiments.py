@@ -1,0 +1,104 @@
+"""Experiments on single pairs of normal images: what is asked, and a setting in which they are played (§3, §4.2)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from lib import datasets, experiments, game, models, players, sampling
+
+
+@dataclass(frozen=True)
+class OfPairs:
+    """What is asked of single pairs on normal images: ``pairs`` an image, in ``contexts`` contexts an order."""
+
+    verb: ClassVar[str]
+    dataset: str = "photos"
+    model: str = "resnet18-standard"
+    sampling: str = "neighbours"
+    images: int = 100
+    pairs: int = 8
+    contexts: int = 24
+    fractions: tuple[float, ...] = experiments.FRACTIONS
+    grid: int = 16
+    baseline: str = "mean"
+    value: str = "log_probability"
+    seed: int = 0
+
+    def command(self) -> str:
+        """The command line that makes this measurement."""
+        return (
+            f"python -m lib {self.verb} --dataset {self.dataset} --model {self.model} --sampling {self.sampling} "
+            f"--images {self.images} --pairs {self.pairs} --contexts {self.contexts} "
+            f"--orders {','.join(map(str, self.fractions))} --grid {self.grid} --baseline {self.baseline} "
+            f"--value {self.value} --seed {self.seed}"
+        )
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The model, images (I, C, H, W), labels (I,) and orders of a measurement of single pairs, ready to be played."""
+
+    asked: OfPairs
+    model: nn.Module
+    rows: Tensor
+    images: Tensor
+    labels: Tensor
+    baseline: Tensor
+    orders: list[int]
+    batch_size: int | None
+
+    def play(self, chosen: Tensor) -> tuple[game.MaskingGame, list[torch.Generator], Tensor]:
+        """The game of the images ``chosen`` (B,), a generator an image, and the pairs (B, P, 2) drawn from it."""
+        of = players.grid(*self.images.shape[-2:], side=self.asked.grid)
+        played = game.MaskingGame(
+            self.model,
+            of,
+            self.images[chosen],
+            self.labels[chosen],
+            baseline=self.baseline,
+            value=game.named_value(self.asked.value),
+            batch_size=self.batch_size,
+        )
+        draws = [sampling.generator(self.asked.seed, int(row)) for row in self.rows[chosen.cpu()]]
+        pairs = [sampling.pairs(of, self.asked.pairs, sampling=self.asked.sampling, generator=draw) for draw in draws]
+        return played, draws, torch.stack(pairs)
+
+    def labelled(self, chosen: Tensor, variables: dict[str, Any], *, passes: int) -> xr.Dataset:
+        """The variables, over image and order among others, with what they rest on."""
+        each = {"passes": ("image", torch.full((len(chosen),), passes // len(chosen)))}
+        return xr.Dataset(
+            {**variables, **each},
+            coords={
+                "image": self.rows[chosen.cpu()],
+                "order": self.orders,
+                "fraction": ("order", list(self.asked.fractions)),
+            },
+            attrs={
+                "dataset": self.asked.dataset,
+                "model": self.asked.model,
+                "sampling": self.asked.sampling,
+                "pairs": self.asked.pairs,
+                "contexts": self.asked.contexts,
+                "players": self.asked.grid**2,
+            },
+        )
+
+
+def setting(asked: OfPairs, *, device: torch.device, root: str | Path | None, batch_size: int | None) -> Setting:
+    """Load what a measurement of single pairs needs.
+
+    Raises ValueError for an unknown value, baseline or sampling, and for more images or pairs than there are.
+    """
+    game.named_value(asked.value)
+    orders = sampling.orders(asked.grid**2, list(asked.fractions))
+    model = models.load(asked.dataset, asked.model, device=device)
+    data = datasets.load(asked.dataset, "test", root=root)
+    reference = experiments.baseline(asked.baseline, data).to(device)
+    rows, images, labels = experiments.correct_images(model, data, asked.images, seed=asked.seed)
+    of = players.grid(*images.shape[-2:], side=asked.grid)
+    sampling.pairs(of, asked.pairs, sampling=asked.sampling, generator=sampling.generator(asked.seed))
+    return Setting(asked, model, rows, images, labels, reference, orders, batch_size)
