@@ -109,7 +109,7 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
         **_twins("resnet50", width=8, epochs=(12, 5)),
         **_twins("wide_resnet50_4", width=4, epochs=(5, 4)),
         **_twins("densenet161", width=12, epochs=(10, 4)),
-        **_twins("vgg16", width=24, epochs=(8, 4)),
+        **_twins("vgg16", width=24, epochs=(10, 4)),
         "resnet50-smoothed": {
             "width": 8,
             "epochs": 4,
