@@ -1,21 +1,18 @@
-"""Controls that the paper lacks: other perturbations of the same norm or utility, and what each should show."""
+"""Controls that the paper lacks: other perturbations of the same norm or utility, and other baselines."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import xarray as xr
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
-from lib import claims, players
+from lib import players
 from lib.attacks import Attack, calibrated_path, calibrated_pgd, margin, pgd, untargeted_utility
 from lib.attacks import loss_gradient as gradient_of_loss
-from lib.plots import reached
 from lib.sampling import generator
-from lib.statistics import statistic_interval
 
 MASKS = 8
 """Random coalitions over which the gradient of the masked attack is averaged, a step."""
@@ -214,38 +211,3 @@ def _fixed(scene: Scene, perturbation: Tensor) -> Attack:
         classes=after.argmax(1),
         passes=len(images),
     )
-
-
-QUARTER = 0.75
-"""What noise must leave out of the attack's effect: all but a quarter of it."""
-
-
-def noise_is_harmless(measured: xr.Dataset, name: str, attack: str) -> claims.Verdict:
-    """Prediction: noise of the attack's norm has less than a quarter of its ΔI at 0.95n, on the same images."""
-    used = reached(measured, attack)
-    last = used.difference.isel(order=claims.order_at(used.fraction.values, 0.95))
-    both = last.sel(attack=[attack, name]).transpose("image", "attack").values
-    lacking = statistic_interval(lambda d: 1 - abs(float(d[:, 1].mean())) / abs(float(d[:, 0].mean())), both)
-    return claims.Verdict(name, f"{name}: less than a quarter of the attack's ΔI at 0.95n", lacking, QUARTER)
-
-
-def masks_matter(measured: xr.Dataset, name: str, attack: str) -> claims.Verdict:
-    """Prediction of the objection that masks only destroy the perturbation: one made for masks acts at lower orders.
-
-    The share of |ΔI| at m ≥ 0.8n is then smaller, on the images that both attacks brought to the utility.
-    """
-    used = reached(reached(measured, attack), name)
-    fractions = used.fraction.values
-    both = used.difference.sel(attack=[attack, name]).transpose("image", "attack", "order").values
-    fall = statistic_interval(
-        lambda d: claims.high_share(d[:, 0], fractions) - claims.high_share(d[:, 1], fractions), both
-    )
-    return claims.Verdict(name, f"{name}: the share of |ΔI| at m ≥ 0.8n is smaller", fall, 0.0)
-
-
-def grows(measured: xr.Dataset, name: str) -> claims.Verdict:
-    """Prediction: ΔI at 0.95n grows with every dose, on the images that reached all of them."""
-    used = measured.isel(image=measured.reached.all("attack").values.nonzero()[0])
-    last = used.difference.isel(order=claims.order_at(used.fraction.values, 0.95)).transpose("image", "attack").values
-    least = statistic_interval(lambda d: float((d[:, 1:] - d[:, :-1]).mean(0).min()), last)
-    return claims.Verdict(name, f"{name}: the least rise of ΔI at 0.95n from a dose to the next is above 0", least, 0.0)

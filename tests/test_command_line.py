@@ -12,7 +12,7 @@ from lib.__main__ import app, main
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("command", ["datasets", "train", "attack", "interactions", "book"])
+@pytest.mark.parametrize("command", [command.name or command.callback.__name__ for command in app.registered_commands])
 def test_help_of_each_command_ends_with_an_example(command):
     result = CliRunner().invoke(app, [command, "--help"], terminal_width=200)
     assert result.exit_code == 0 and f"Example: python -m lib {command}" in result.output

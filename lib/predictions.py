@@ -1,0 +1,41 @@
+"""What the controls should show, as predicates on results, fixed before the published controls were measured."""
+
+import xarray as xr
+
+from lib import claims
+from lib.plots import reached
+from lib.statistics import statistic_interval
+
+QUARTER = 0.75
+"""What noise must leave out of the attack's effect: all but a quarter of it."""
+
+
+def noise_is_harmless(measured: xr.Dataset, name: str, attack: str) -> claims.Verdict:
+    """Prediction: noise of the attack's norm has less than a quarter of its ΔI at 0.95n, on the same images."""
+    used = reached(measured, attack)
+    last = used.difference.isel(order=claims.order_at(used.fraction.values, 0.95))
+    both = last.sel(attack=[attack, name]).transpose("image", "attack").values
+    lacking = statistic_interval(lambda d: 1 - abs(float(d[:, 1].mean())) / abs(float(d[:, 0].mean())), both)
+    return claims.Verdict(name, f"{name}: less than a quarter of the attack's ΔI at 0.95n", lacking, QUARTER)
+
+
+def masks_matter(measured: xr.Dataset, name: str, attack: str) -> claims.Verdict:
+    """Prediction of the objection that masks only destroy the perturbation: one made for masks acts at lower orders.
+
+    The share of |ΔI| at m ≥ 0.8n is then smaller, on the images that both attacks brought to the utility.
+    """
+    used = reached(reached(measured, attack), name)
+    fractions = used.fraction.values
+    both = used.difference.sel(attack=[attack, name]).transpose("image", "attack", "order").values
+    fall = statistic_interval(
+        lambda d: claims.high_share(d[:, 0], fractions) - claims.high_share(d[:, 1], fractions), both
+    )
+    return claims.Verdict(name, f"{name}: the share of |ΔI| at m ≥ 0.8n is smaller", fall, 0.0)
+
+
+def grows(measured: xr.Dataset, name: str) -> claims.Verdict:
+    """Prediction: ΔI at 0.95n grows with every dose, on the images that reached all of them."""
+    used = measured.isel(image=measured.reached.all("attack").values.nonzero()[0])
+    last = used.difference.isel(order=claims.order_at(used.fraction.values, 0.95)).transpose("image", "attack").values
+    least = statistic_interval(lambda d: float((d[:, 1:] - d[:, :-1]).mean(0).min()), last)
+    return claims.Verdict(name, f"{name}: the least rise of ΔI at 0.95n from a dose to the next is above 0", least, 0.0)
