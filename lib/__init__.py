@@ -1,9 +1,11 @@
 """Interactions, attacks and defences: the executable replication of Ren et al. (NeurIPS 2021).
 
-Read the modules in the order of the data: datasets (imagenet, pointnet), models, training; players, game, sampling,
-interactions, designs, estimators (surrogate for few players); attacks, controls; statistics, results, experiments,
-pair_experiments, disentanglement, contexts, robustness; claims, exact, plots, ledger, predictions; widgets. Beside
-them, for §4: information, spectrum, defenses, detection and their defense_experiments. Imports run in that direction only.
+Read the modules in the order of the data; each imports only from those before it:
+
+    files, imagenet, pointnet, datasets, models, attacks, training; players, game, sampling, interactions, designs,
+    estimators, surrogate; controls, statistics, results, experiments, pair_experiments, disentanglement, contexts,
+    robustness; information, spectrum, defenses, detection, defense_experiments; claims, exact, plots, ledger,
+    predictions; widgets, book.
 """
 
 __version__ = "0.1.0"
