@@ -136,7 +136,7 @@ def pdf(out: Path = BUILD, root: Path = ROOT) -> Path:
 def dress(source: Path) -> None:
     """Add to a copy of the book what follows from its files.
 
-    Each notebook gets the command that runs it, and an alternative text for every figure that has none in its cell's
+    Each notebook loses the marks that nbval reads, and gets the command that runs it, and an alternative text for every figure that has none in its cell's
     metadata (``mystnb: {image: {alt: …}}``); the comments ``<!-- modules -->``, ``<!-- results -->`` and
     ``<!-- runtimes -->`` of the other pages are replaced by what they name.
     """
@@ -145,6 +145,8 @@ def dress(source: Path) -> None:
         if chapter.suffix == ".ipynb":
             notebook = nbformat.read(path, as_version=4)
             _describe_figures(notebook)
+            for cell in notebook.cells:
+                cell.source = cell.source.replace("  # NBVAL_CHECK_OUTPUT", "")
             notebook.cells.insert(1, new_markdown_cell(_run_it_yourself(path, chapter), id="run-this-chapter"))
             nbformat.write(notebook, path)
             continue

@@ -21,7 +21,7 @@ class Interval:
 
     def text(self, digits: int = 3) -> str:
         """The interval of a single number, as "0.060 [0.050, 0.071]"."""
-        return f"{self.mean:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+        return f"{self.mean:z.{digits}f} [{self.low:z.{digits}f}, {self.high:z.{digits}f}]"
 
 
 def interval(samples: ArrayLike, *, seed: int = 0) -> Interval:

@@ -91,7 +91,7 @@ def results_table() -> str:
                 claim = verdict.claim.replace("|", "\\|")
                 cell = f"{verdict.verdict}: {verdict.effect.text(4)}"
                 cells.setdefault((f"{verdict.id}: {claim}", network), []).append(cell)
-    lines = ["| claim | network | neighboring pairs | random pairs |", "|---|---|---|---|"]
+    lines = ["| claim | network | neighbouring pairs | random pairs |", "|---|---|---|---|"]
     return "\n".join(lines + [f"| {' | '.join([*claim, *effects])} |" for claim, effects in cells.items()])
 
 
