@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -83,45 +84,17 @@ def masked(scene: Scene) -> Attack:
             total += pixels * slope
         return total
 
-    return calibrated_pgd(
-        scene.model,
-        scene.images,
-        scene.labels,
-        epsilon=scene.epsilon,
-        step_size=scene.step_size,
-        steps=scene.steps,
-        utility=scene.utility,
-        gradient_of=averaged,
-    )
+    return _calibrated(scene, gradient_of=averaged)
 
 
 def l2(scene: Scene) -> Attack:
     """ℓ2 PGD in the ball and with the steps that have the ℓ2 norms of a corner of the ℓ∞ ones."""
-    scale = math.sqrt(scene.images[0].numel())
-    return calibrated_pgd(
-        scene.model,
-        scene.images,
-        scene.labels,
-        epsilon=scene.epsilon * scale,
-        step_size=scene.step_size * scale,
-        steps=scene.steps,
-        utility=scene.utility,
-        norm="l2",
-    )
+    return _calibrated(scene, scale=math.sqrt(scene.images[0].numel()), norm="l2")
 
 
 def margin_loss(scene: Scene) -> Attack:
     """ℓ∞ PGD on the margin of Carlini and Wagner instead of the cross entropy."""
-    return calibrated_pgd(
-        scene.model,
-        scene.images,
-        scene.labels,
-        epsilon=scene.epsilon,
-        step_size=scene.step_size,
-        steps=scene.steps,
-        utility=scene.utility,
-        loss=margin,
-    )
+    return _calibrated(scene, loss=margin)
 
 
 def transferred(scene: Scene) -> Attack:
@@ -191,6 +164,20 @@ def blurred(images: Tensor) -> Tensor:
 def noise_baseline(shape: torch.Size, *, seed: int = 0) -> Tensor:
     """One image (C, H, W) of uniform noise, as a baseline."""
     return torch.rand(shape, generator=generator(seed, 106))
+
+
+def _calibrated(scene: Scene, *, scale: float = 1.0, **options: Any) -> Attack:
+    """PGD up to the utility of the scene, in its ball and with its steps, both times ``scale``."""
+    return calibrated_pgd(
+        scene.model,
+        scene.images,
+        scene.labels,
+        epsilon=scene.epsilon * scale,
+        step_size=scene.step_size * scale,
+        steps=scene.steps,
+        utility=scene.utility,
+        **options,
+    )
 
 
 def _of_norm(scene: Scene, direction: Tensor) -> Attack:
