@@ -136,9 +136,9 @@ def pdf(out: Path = BUILD, root: Path = ROOT) -> Path:
 def dress(source: Path) -> None:
     """Add to a copy of the book what follows from its files.
 
-    Each notebook loses the marks that nbval reads, and gets the command that runs it, and an alternative text for every figure that has none in its cell's
-    metadata (``mystnb: {image: {alt: …}}``); the comments ``<!-- modules -->``, ``<!-- results -->`` and
-    ``<!-- runtimes -->`` of the other pages are replaced by what they name.
+    Each notebook loses the marks that nbval reads, and gets the command that runs it and an alternative text for every
+    figure that has none in its cell's metadata (``mystnb: {image: {alt: …}}``); the comments ``<!-- modules -->``,
+    ``<!-- results -->`` and ``<!-- runtimes -->`` of the other pages are replaced by what they name.
     """
     for chapter in chapters(source):
         path = source / chapter
