@@ -21,3 +21,11 @@ document.addEventListener("DOMContentLoaded", () => {
     new MutationObserver(() => name(output)).observe(output, { childList: true, subtree: true });
   }
 });
+
+// A table that scrolls can be reached, and so scrolled, by the keyboard.
+for (const moment of ["load", "resize"]) window.addEventListener(moment, () => {
+  for (const table of document.querySelectorAll(".bd-article table")) {
+    table.toggleAttribute("tabindex", table.scrollWidth > table.clientWidth);
+    if (table.hasAttribute("tabindex")) table.tabIndex = 0;
+  }
+});
