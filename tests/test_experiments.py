@@ -102,7 +102,7 @@ def test_published_results_come_from_the_checkpoints_at_hand():
     assert files
     for path in files:
         found = results.read(path)
-        assert re.match("python -m lib (interactions|disentanglement|defenses|contexts) ", found.attrs["command"])
+        assert re.match("python -m lib (interactions|disentanglement|defenses|contexts|robustness) ", found.attrs["command"])
         assert json.loads(json.dumps(models.card(found.attrs["dataset"], found.attrs["model"])))["sha256"]
         assert found.sizes["image"] >= 100
 
