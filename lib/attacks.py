@@ -179,10 +179,8 @@ def calibrated_pgd(
     ``Attack.reached`` says which they are: the paper's code drops them without a word.
     Raises ValueError as ``pgd`` does, and for a window that is not 0 <= low < high.
     """
-    low, high = utility
     check_attack(images, labels, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
-    if not 0 <= low < high:
-        raise ValueError(f"utility must be a window (low, high) with 0 <= low < high; got {utility}")
+    low, high = _window(utility)
     goal, sign = (labels, 1.0) if targets is None else (targets, -1.0)
 
     def gained(logits: Tensor, rows: Tensor) -> Tensor:
@@ -244,9 +242,7 @@ def calibrated_path(
     path does not lead above ``low`` the end of the path is kept, and ``Attack.reached`` says which they are.
     Raises ValueError for a window that is not 0 <= low < high.
     """
-    low, high = utility
-    if not 0 <= low < high:
-        raise ValueError(f"utility must be a window (low, high) with 0 <= low < high; got {utility}")
+    low, high = _window(utility)
     with torch.no_grad():
         clean = model(images)
         check_labels(labels, images=len(images), classes=clean.shape[1])
@@ -265,6 +261,13 @@ def calibrated_path(
             short = torch.where(going & (gain <= low), amount, short)
             amount = torch.where(going, (short + far) / 2, amount)
     return Attack(points, gain, (gain > low) & (gain <= high), taken, logits.argmax(1), passes)
+
+
+def _window(utility: tuple[float, float]) -> tuple[float, float]:
+    low, high = utility
+    if not 0 <= low < high:
+        raise ValueError(f"utility must be a window (low, high) with 0 <= low < high; got {utility}")
+    return low, high
 
 
 def attack_targets(attack: Attack, logits: Tensor, labels: Tensor) -> Tensor:

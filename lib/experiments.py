@@ -296,9 +296,10 @@ def order_curves(
     if goals & controls.CONTROLS.keys() and datasets.is_cloud(data.images):
         raise ValueError(f"the controls {', '.join(controls.CONTROLS)} are of images; {data.name} has point clouds")
     source = models.load(asked.dataset, asked.source, device=device) if "transferred" in goals else model
+    reference = baseline(asked.baseline, data, images).to(device)
 
     def block(chosen: Tensor) -> xr.Dataset:
-        reference = baseline(asked.baseline, data, images[chosen]).to(device)
+        hidden = reference[chosen] if reference.ndim == 4 else reference
 
         attacked = [
             perturbed(
@@ -307,7 +308,7 @@ def order_curves(
                 labels[chosen],
                 name,
                 rows=rows[chosen.cpu()].tolist(),
-                baseline=reference,
+                baseline=hidden,
                 source=source,
                 epsilon=asked.epsilon,
                 step_size=asked.step_size,
@@ -320,7 +321,7 @@ def order_curves(
             model,
             torch.stack([images[chosen], *(each.images for each in attacked)]),
             labels[chosen] if asked.category == "truth" else attacked[0].classes,
-            baseline=reference,
+            baseline=hidden,
             orders=orders,
             rows=rows[chosen.cpu()].tolist(),
             replicates=asked.replicates,

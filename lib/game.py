@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lib import attacks
 from lib.datasets import check_images, check_labels
 from lib.players import Players, expand_each
 
@@ -33,7 +34,7 @@ def other_classes(logits: Tensor, labels: Tensor) -> Tensor:
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """v = h_label(x_S) minus the greatest other logit."""
-    return logit(logits, labels) - logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+    return -attacks.margin(logits, labels)
 
 
 VALUES: dict[str, Value] = {

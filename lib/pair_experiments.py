@@ -89,16 +89,10 @@ class Setting:
 
 
 def setting(asked: OfPairs, *, device: torch.device, root: str | Path | None, batch_size: int | None) -> Setting:
-    """Load what a measurement of single pairs needs.
-
-    Raises ValueError for an unknown value, baseline or sampling, and for more images or pairs than there are.
-    """
-    game.named_value(asked.value)
+    """Load what a measurement of single pairs needs; raises ValueError for an unknown baseline or too many images."""
     orders = sampling.orders(asked.grid**2, list(asked.fractions))
     model = models.load(asked.dataset, asked.model, device=device)
     data = datasets.load(asked.dataset, "test", root=root)
     reference = experiments.baseline(asked.baseline, data).to(device)
     rows, images, labels = experiments.correct_images(model, data, asked.images, seed=asked.seed)
-    of = players.grid(*images.shape[-2:], side=asked.grid)
-    sampling.pairs(of, asked.pairs, sampling=asked.sampling, generator=sampling.generator(asked.seed))
     return Setting(asked, model, rows, images, labels, reference, orders, batch_size)
