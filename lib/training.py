@@ -105,9 +105,9 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
             "initial": "resnet18-standard",
             "precision": "bfloat16",
         },
-        **_twins("resnet34", width=16, epochs=(5, 4)),
+        **_twins("resnet34", width=16, epochs=(9, 4)),
         **_twins("resnet50", width=8, epochs=(12, 5)),
-        **_twins("wide_resnet50_4", width=4, epochs=(5, 4)),
+        **_twins("wide_resnet50_4", width=4, epochs=(9, 4)),
         **_twins("densenet161", width=12, epochs=(10, 4)),
         **_twins("vgg16", width=24, epochs=(10, 4)),
         "resnet50-smoothed": {
