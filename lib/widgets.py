@@ -39,17 +39,12 @@ def epsilon_order(
         ipywidgets.jslink((order, "index"), (column, "selected_index"))
 
     own = ipywidgets.BoundedFloatText(value=12.0, min=0.0, max=255.0, step=1.0, description="own ε·255")
-    button = ipywidgets.Button(description="Recompute", tooltip="draws this column anew at your ε; needs a kernel")
 
-    def recompute(_: ipywidgets.Button) -> None:
-        button.disabled = True
+    def recompute() -> None:
         for picture, png in zip(pictures[epsilon.index], draw(own.value / 255), strict=True):
             picture.value = png
-        button.disabled = False
 
-    button.on_click(recompute)
-    live = ipywidgets.HBox([own, button, ipywidgets.Label("(needs a running kernel)")])
-    return ipywidgets.VBox([epsilon, order, view, live])
+    return ipywidgets.VBox([epsilon, order, view, _live(own, recompute, "draws this column anew at your ε")])
 
 
 def chooser(
@@ -72,15 +67,21 @@ def chooser(
     ipywidgets.jslink((slider, "index"), (view, "selected_index"))
 
     other = ipywidgets.BoundedIntText(value=min(1, images - 1), min=0, max=images - 1, description="own image")
-    button = ipywidgets.Button(
-        description="Recompute", tooltip="draws this picture anew, of your image; needs a kernel"
-    )
 
-    def recompute(_: ipywidgets.Button) -> None:
-        button.disabled = True
+    def recompute() -> None:
         pictures[slider.index].value = draw(slider.index, other.value)
+
+    return ipywidgets.VBox([slider, view, _live(other, recompute, "draws this picture anew, of your image")])
+
+
+def _live(own: ipywidgets.Widget, recompute: Callable[[], None], tooltip: str) -> ipywidgets.HBox:
+    """The reader's own value and the button that recomputes with it, for a page with a running kernel."""
+    button = ipywidgets.Button(description="Recompute", tooltip=f"{tooltip}; needs a kernel")
+
+    def pressed(_: ipywidgets.Button) -> None:
+        button.disabled = True
+        recompute()
         button.disabled = False
 
-    button.on_click(recompute)
-    live = ipywidgets.HBox([other, button, ipywidgets.Label("(needs a running kernel)")])
-    return ipywidgets.VBox([slider, view, live])
+    button.on_click(pressed)
+    return ipywidgets.HBox([own, button, ipywidgets.Label("(needs a running kernel)")])

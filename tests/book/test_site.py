@@ -57,6 +57,15 @@ def test_pictures_say_what_they_show(site: Path):
     assert not without, "set mystnb: {image: {alt: …}} in the metadata of the cell"
 
 
+def test_each_figure_of_a_chapter_has_a_caption_of_its_own(site: Path):
+    for notebook in book.notebooks():
+        page = BeautifulSoup((site / notebook.with_suffix(".html")).read_bytes(), "html.parser")
+        figures = [image.find_parent("figure") for image in page.select(".cell_output img:not(.widget-image)")]
+        assert all(figures), f"{notebook}: set mystnb: {{figure: {{caption: …}}}} in the metadata of each cell"
+        captions = [figure.figcaption.get_text().strip() for figure in figures]
+        assert all(captions) and len(set(captions)) == len(captions), f"{notebook}: one figure a cell"
+
+
 def test_each_notebook_page_says_how_to_run_it_and_offers_it(site: Path):
     for notebook in book.notebooks():
         page = BeautifulSoup((site / notebook.with_suffix(".html")).read_bytes(), "html.parser")
