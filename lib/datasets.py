@@ -178,12 +178,11 @@ def _cifar10(split: str, root: str | Path | None) -> Dataset:
             reason = f"the download by torchvision failed ({error})"
     else:
         reason = "no download is tried where root is given"
-    raise FileNotFoundError(
-        "cifar10 was not found. Looked, in this order, at root "
-        f"({root if root is not None else 'not given'}), at the environment variable {DATA_VARIABLE} "
-        f"({os.environ.get(DATA_VARIABLE, 'not set')}, its folder cifar10), at {LOCAL_DATA / 'cifar10'}, "
-        f"and at a download: {reason}. Put there a folder with {split}/<class>/*.png or *.jpg, "
-        "or torchvision's cifar-10-batches-py."
+    raise _not_found(
+        "cifar10",
+        root,
+        f"At last, {reason}. Put there a folder with {split}/<class>/*.png or *.jpg, or torchvision's "
+        "cifar-10-batches-py.",
     )
 
 
@@ -198,12 +197,11 @@ def _modelnet10(split: str, root: str | Path | None) -> Dataset:
             except (BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
                 raise ValueError(f"{place / MODELNET10} is truncated or altered: copy it anew ({error})") from error
             return Dataset("modelnet10", split, as_images(points), labels.long(), classes)
-    raise FileNotFoundError(
-        "modelnet10 was not found. Looked, in this order, at root "
-        f"({root if root is not None else 'not given'}), at the environment variable {DATA_VARIABLE} "
-        f"({os.environ.get(DATA_VARIABLE, 'not set')}, its folder modelnet10) and at {LOCAL_DATA / 'modelnet10'}. "
+    raise _not_found(
+        "modelnet10",
+        root,
         f"Put there {MODELNET10}, with train_points and test_points (clouds, 1024, 3) in the unit sphere, train_labels "
-        "and test_labels (clouds,) and the names in classes; lib.datasets.sample_mesh makes clouds of OFF meshes."
+        "and test_labels (clouds,) and the names in classes; lib.datasets.sample_mesh makes clouds of OFF meshes.",
     )
 
 
@@ -276,6 +274,15 @@ def places(name: str, root: str | Path | None = None) -> list[Path]:
     return [Path(folder) / name for folder in (variable, LOCAL_DATA) if folder]
 
 
+def _not_found(name: str, root: str | Path | None, remedy: str) -> FileNotFoundError:
+    """The error that says where the dataset ``name`` was looked for, and what to do."""
+    return FileNotFoundError(
+        f"{name} was not found. Looked, in this order, at root ({root if root is not None else 'not given'}), at the "
+        f"environment variable {DATA_VARIABLE} ({os.environ.get(DATA_VARIABLE, 'not set')}, its folder {name}) and at "
+        f"{LOCAL_DATA / name}. {remedy}"
+    )
+
+
 def _imagenet(split: str, root: str | Path | None) -> Dataset:
     """ImageNet's validation images, of which ``imagenet.LIMIT`` are drawn: the split "test"; there is no "train"."""
     if split != "test":
@@ -283,12 +290,11 @@ def _imagenet(split: str, root: str | Path | None) -> Dataset:
     for place in places("imagenet", root):
         if files := imagenet.labelled_files(place):
             return Dataset("imagenet", split, *imagenet.read(files), imagenet.CLASSES)
-    raise FileNotFoundError(
-        "imagenet was not found. Looked, in this order, at root "
-        f"({root if root is not None else 'not given'}), at the environment variable {DATA_VARIABLE} "
-        f"({os.environ.get(DATA_VARIABLE, 'not set')}, its folder imagenet) and at {LOCAL_DATA / 'imagenet'}; there is "
-        "no public download. Put there the validation images, in folders named by wnid (n01440764/*.JPEG) or side by "
-        "side with a file of labels; the appendix on ImageNet says which."
+    raise _not_found(
+        "imagenet",
+        root,
+        "There is no public download. Put there the validation images, in folders named by wnid (n01440764/*.JPEG) or "
+        "side by side with a file of labels; the appendix on ImageNet says which.",
     )
 
 
