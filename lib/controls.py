@@ -97,17 +97,29 @@ def margin_loss(scene: Scene) -> Attack:
     return _calibrated(scene, loss=margin)
 
 
+def apgd(scene: Scene) -> Attack:
+    """The perturbation of APGD on the cross entropy (Croce and Hein, 2020), as much of it as has the utility.
+
+    It is torchattacks', with its momentum and step sizes of its own, from a random start, in as many steps as the
+    attack has; image by image, for its random start depends on the batch.
+    """
+    import torchattacks  # takes seconds, which every other command would wait for
+
+    found = []
+    with torch.random.fork_rng():
+        for image, label, draw in zip(scene.images, scene.labels, scene.draws(107), strict=True):
+            seed = int(torch.randint(2**31, (), generator=draw))
+            attack = torchattacks.APGD(scene.model, eps=scene.epsilon, steps=scene.steps, seed=seed)
+            found.append(attack(image[None], label[None]))
+    return _part_of(scene, torch.cat(found))
+
+
 def transferred(scene: Scene) -> Attack:
     """A PGD perturbation of the ``source`` model, as much of it as has the utility on the model itself."""
     found = pgd(
         scene.source, scene.images, scene.labels, epsilon=scene.epsilon, step_size=scene.step_size, steps=scene.steps
     )
-    perturbation = found - scene.images
-
-    def path(amount: Tensor) -> Tensor:
-        return scene.images + amount.view(-1, 1, 1, 1) * perturbation
-
-    return calibrated_path(scene.model, scene.images, scene.labels, path, utility=scene.utility)
+    return _part_of(scene, found)
 
 
 def spatial(scene: Scene, *, candidates: int = 64) -> Attack:
@@ -147,6 +159,7 @@ CONTROLS: dict[str, Callable[[Scene], Attack]] = {
     "masked": masked,
     "l2": l2,
     "margin": margin_loss,
+    "apgd": apgd,
     "transferred": transferred,
     "spatial": spatial,
 }
@@ -178,6 +191,16 @@ def _calibrated(scene: Scene, *, scale: float = 1.0, **options: Any) -> Attack:
         utility=scene.utility,
         **options,
     )
+
+
+def _part_of(scene: Scene, images: Tensor) -> Attack:
+    """As much of the perturbations that made the ``images`` (B, C, H, W) as has the utility of the scene."""
+    perturbation = images - scene.images
+
+    def path(amount: Tensor) -> Tensor:
+        return scene.images + amount.view(-1, 1, 1, 1) * perturbation
+
+    return calibrated_path(scene.model, scene.images, scene.labels, path, utility=scene.utility)
 
 
 def _of_norm(scene: Scene, direction: Tensor) -> Attack:

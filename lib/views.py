@@ -145,7 +145,7 @@ def _draw(
     histogram.hist(before, bins=bins, color=plots.NORMAL, alpha=0.5, label="normal")
     histogram.hist(after, bins=bins, color=plots.ADVERSARIAL, histtype="step", linewidth=1.5, label="changed")
     histogram.axvline(0, color="grey", linewidth=0.8)
-    histogram.set_title(f"Δv of the pair, mean {before.mean():.3f} → {after.mean():.3f}", fontsize=8)
+    histogram.set_title(f"Δv of the pair, mean {before.mean():z.3f} → {after.mean():z.3f}", fontsize=8)
     histogram.legend(frameon=False, fontsize=7)
 
     fractions = [m / (GRID**2 - 2) for m in orders]

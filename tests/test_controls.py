@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torchattacks
 
 from lib import attacks, controls, experiments, models
 
@@ -57,12 +58,12 @@ def test_an_image_is_treated_as_it_would_be_alone(name, scene):
     torch.testing.assert_close(alone.images, together.images[[4]], rtol=0, atol=1e-5)
     torch.testing.assert_close(alone.utility, together.utility[[4]], rtol=0, atol=1e-3)
     other = controls.CONTROLS[name](replace(scene, seed=1))
-    random = name in ("uniform-noise", "gaussian-noise", "shuffled", "masked", "spatial")
+    random = name in ("uniform-noise", "gaussian-noise", "shuffled", "masked", "apgd", "spatial")
     assert torch.equal(other.images, together.images) != random
     assert together.images.min() >= 0 and together.images.max() <= 1
 
 
-@pytest.mark.parametrize("name", ["masked", "l2", "margin", "transferred", "spatial"])
+@pytest.mark.parametrize("name", ["masked", "l2", "margin", "apgd", "transferred", "spatial"])
 def test_attacks_reach_the_utility_they_report(name, scene):
     found = controls.CONTROLS[name](scene)
     fall = attacks.untargeted_utility(scene.model(scene.images), scene.model(found.images), scene.labels)
@@ -98,6 +99,20 @@ def test_masked_with_everyone_kept_is_plain_pgd(scene, monkeypatch):
     monkeypatch.setattr(controls.players.Players, "expand", lambda self, c: torch.ones(len(c), 1, 16, 16).bool())
     found = controls.masked(scene)
     torch.testing.assert_close(found.images, scene.attack.images[:, :], rtol=0, atol=1e-6)
+
+
+def test_apgd_goes_along_the_perturbation_of_torchattacks(scene):
+    """The direction of each image is that of torchattacks with the seed of its own draw; nothing global is left."""
+    state = torch.get_rng_state()
+    found = controls.apgd(scene)
+    assert torch.equal(torch.get_rng_state(), state)
+    seed = int(torch.randint(2**31, (), generator=scene.draws(107)[2]))
+    theirs = torchattacks.APGD(scene.model, eps=scene.epsilon, steps=scene.steps, seed=seed)
+    whole = theirs(scene.images[[2]], scene.labels[[2]]) - scene.images[[2]]
+    taken = found.images[[2]] - scene.images[[2]]
+    amount = (taken.norm() / whole.norm()).item()
+    assert 0 < amount <= 1
+    torch.testing.assert_close(taken, amount * whole, rtol=0, atol=1e-6)
 
 
 def test_moved_by_hand(pictures):
