@@ -67,7 +67,10 @@ def train(
     root: Root = None,
     device: DeviceName = "auto",
 ) -> None:
-    """Train a model and write its weights and card to data/checkpoints; interrupted, it goes on where it was."""
+    """Train a model and write its weights and card to data/checkpoints; interrupted, it goes on where it was.
+
+    With a seed other than 0 it is a network of its own, as resnet18-standard_seed1.
+    """
     about = training.recipe(dataset, model, seed=seed, **({} if epochs is None else {"epochs": epochs}))
     on = models.device(device)
     data, test = (datasets.load(dataset, split, root=root) for split in ("train", "test"))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -58,13 +58,28 @@ class Recipe:
             return "smoothed"
         return "adversarial" if self.attack_steps else "standard"
 
+    @property
+    def name(self) -> str:
+        """What the checkpoint is called: another seed than 0 makes another network, as "resnet18-standard_seed1"."""
+        return f"{self.architecture}-{self.training}" + _of_seed(self.seed)
+
+
+def _of_seed(seed: int) -> str:
+    return f"_seed{seed}" if seed else ""
+
 
 def recipe(dataset: str, model: str, **changes: Any) -> Recipe:
-    """The recipe of the published ``model``, as "resnet18-standard"; raises ValueError for an unknown one."""
+    """The recipe of the published ``model``, as "resnet18-standard"; raises ValueError for an unknown one.
+
+    With a ``seed`` other than 0 training starts from the ``initial`` checkpoint of that seed.
+    """
     if model not in RECIPES.get(dataset, ()):
         choices = "; ".join(f"{name}: {', '.join(known)}" for name, known in RECIPES.items())
         raise ValueError(f"no recipe for the model {model!r} on {dataset!r}: choose one of {choices}")
-    return Recipe(**{"architecture": model.partition("-")[0], **RECIPES[dataset][model], **changes})
+    about = Recipe(**{"architecture": model.partition("-")[0], **RECIPES[dataset][model], **changes})
+    if about.initial is not None and "initial" not in changes:
+        about = replace(about, initial=about.initial + _of_seed(about.seed))
+    return about
 
 
 def _twins(architecture: str, *, width: int, epochs: tuple[int, int]) -> dict[str, dict[str, Any]]:
@@ -211,11 +226,11 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
     start = models.card(data.name, about.initial)["sha256"] if about.initial is not None else None
     asked = [data.name, len(data), asdict(about), start]
     key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
-    path = STATES / data.name / f"{about.architecture}-{about.training}-{key}.pt"
+    path = STATES / data.name / f"{about.name}-{key}.pt"
     first, seconds = _resume(path, resumable, generator) if resume else (0, 0.0)
 
     images, labels = data.images.to(device), data.labels.to(device)
-    for epoch in track(range(first, about.epochs), description=f"{data.name} {about.architecture}-{about.training}"):
+    for epoch in track(range(first, about.epochs), description=f"{data.name} {about.name}"):
         started = time.monotonic()
         model.train()
         order = torch.randperm(len(data), generator=generator).to(device)
@@ -309,7 +324,7 @@ def save(
 ) -> Path:
     """Write the weights in half precision and their model card, measured on the weights as they are stored."""
     folder = models.CHECKPOINTS / data.name
-    name = f"{about.architecture}-{about.training}"
+    name = about.name
     weights = {key: value.half() if value.is_floating_point() else value for key, value in model.state_dict().items()}
     content = save_safetensors({key: value.contiguous().cpu() for key, value in weights.items()})
     model.load_state_dict({key: value.float() for key, value in weights.items()})

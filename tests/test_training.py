@@ -143,7 +143,7 @@ def test_a_point_cloud_network_learns_an_easy_task():
 @pytest.mark.parametrize(("dataset", "name"), [(d, name) for d, known in training.RECIPES.items() for name in known])
 def test_recipes_of_the_published_checkpoints(dataset, name):
     about = training.recipe(dataset, name)
-    assert f"{about.architecture}-{about.training}" == name
+    assert about.name == name
     assert about.architecture in models.ARCHITECTURES and about.training in models.TRAININGS
     if about.initial is not None:
         initial = training.recipe(dataset, about.initial)
@@ -258,6 +258,14 @@ def test_training_can_start_from_a_checkpoint():
     for (name, trained), before in zip(model.named_parameters(), initial.parameters(), strict=True):
         torch.testing.assert_close(trained, before, rtol=0, atol=1e-6, msg=name)
     assert torch.equal(model[0].mean, initial[0].mean) and torch.equal(model[0].deviation, initial[0].deviation)
+
+
+def test_another_seed_is_another_checkpoint_from_one_of_its_own():
+    twin = training.recipe("cifar10", "resnet18-adversarial", seed=2)
+    assert (twin.name, twin.initial) == ("resnet18-adversarial_seed2", "resnet18-standard_seed2")
+    assert training.recipe("cifar10", "resnet18-standard", seed=2).name == twin.initial
+    own = training.recipe("cifar10", "resnet18-adversarial", seed=2, initial="resnet18-standard")
+    assert own.initial == "resnet18-standard"
 
 
 def test_an_unknown_initial_checkpoint(empty_folder):
