@@ -66,6 +66,15 @@ def test_each_figure_of_a_chapter_has_a_caption_of_its_own(site: Path):
         assert all(captions) and len(set(captions)) == len(captions), f"{notebook}: one figure a cell"
 
 
+def test_citations_say_what_they_cite_under_the_pointer(site: Path):
+    cited = [
+        (page.relative_to(site), link.get_text(), link.get("title", ""))
+        for page, soup in read_pages(site).items()
+        for link in soup.select("article a.reference.internal[href^='02-related-work.html#id']")
+    ]
+    assert cited and not [(page, text) for page, text, title in cited if len(title) < 30]
+
+
 def test_each_notebook_page_says_how_to_run_it_and_offers_it(site: Path):
     for notebook in book.notebooks():
         page = BeautifulSoup((site / notebook.with_suffix(".html")).read_bytes(), "html.parser")
