@@ -30,8 +30,10 @@ def test_every_row_says_what_it_rests_on():
         if row["verdict"] == "not run":
             assert row["effect"] is None and row["images"] == 0
         else:
-            # A share of |mean ΔI| grows with noise, and so in every resample: its interval may not hold the effect.
+            # A share of |mean ΔI| grows with noise, and so in every resample: where all is noise its interval may miss
+            # the effect, and then it must decide nothing.
             assert row["low"] <= row["high"]
+            assert row["low"] <= row["effect"] <= row["high"] or row["verdict"] == "inconclusive"
             assert all((results.PUBLISHED / name).exists() for name in row["source"])
             assert row["source"] or row["dataset"] == "exact games"
 

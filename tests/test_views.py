@@ -54,7 +54,7 @@ def test_what_is_shown_is_what_the_estimators_give(made):
     assert torch.equal(unchanged.delta[0], unchanged.delta[1]) and not unchanged.change.any()
 
 
-def test_cost_is_four_passes_a_replicate_and_a_context(made, monkeypatch):
+def test_cost_is_four_passes_a_replicate_and_a_context(made):
     view = made()
     played = []
     view.model.register_forward_hook(lambda model, inputs, output: played.append(len(inputs[0])))
