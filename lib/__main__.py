@@ -23,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Interactions, attacks and defences: the replication of Ren et al. (NeurIPS 2021).",
 )
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 160)  # a pipe has no width of its own
 
 DatasetName = Annotated[str, typer.Option(help="photos (ships with the packages), cifar10, modelnet10 or imagenet")]
 ModelName = Annotated[str, typer.Option(help="a checkpoint such as resnet18-standard or resnet18-adversarial")]

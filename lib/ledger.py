@@ -146,14 +146,17 @@ EXACT = {
 """The claims that are theorems: what judges them and the residuals of random games that it judges."""
 
 
+Published = Callable[[str, str, str], tuple[str, xr.Dataset] | None]
+"""Gives of a dataset, model and experiment the file's name and the result, or None where it is not published."""
+
+
 def ledger(folder: Path = results.PUBLISHED) -> list[dict[str, Any]]:
     """The rows of the ledger: id, claim, dataset, model, on, effect, low, high, images, verdict and source.
 
     A claim about twins has the architecture as its model. Where a result is missing, effect and interval are None and
     the verdict is "not run".
     """
-    files = {(data, model, what): path for data, model, what, path in results.published(folder)}
-    read_once = cache(results.read)
+    published = _published(folder)
     theorems = [
         {**_judged(verdict), "dataset": "exact games", "model": "none", "on": "random games", "source": []}
         for judge, residuals in EXACT.values()
@@ -164,31 +167,47 @@ def ledger(folder: Path = results.PUBLISHED) -> list[dict[str, Any]]:
         for source in sorted(SOURCES, key=lambda source: source.id)
         for architecture in source.architectures
         or dict.fromkeys(name.partition("-")[0] for name in training.RECIPES[source.dataset])
-        for row in _rows(source, architecture, files, folder, read_once)
+        for row in _rows(source, architecture, published)
     ]
 
 
-def _rows(
-    source: Source,
-    architecture: str,
-    files: dict[tuple[str, str, str], Path],
-    folder: Path,
-    read_result: Callable[[Path], xr.Dataset],
-) -> Iterator[dict[str, Any]]:
+def of_seed(seed: int, *, architecture: str = "resnet18", folder: Path = results.PUBLISHED) -> list[dict[str, Any]]:
+    """The rows, as the ledger's, of twins that were both trained from this seed: all that rests on neighbour pairs."""
+    published = _published(folder)
+    return [
+        row
+        for source in sorted(SOURCES, key=lambda source: source.id)
+        if source.dataset == "cifar10"
+        and {what for _, what in source.reads} <= {"neighbours", "disentanglement"}
+        and {how for how, _ in source.reads} <= {"standard", "adversarial"}
+        for row in _rows(source, architecture, published, seed)
+    ]
+
+
+def _published(folder: Path) -> Published:
+    files = {(data, model, what): path for data, model, what, path in results.published(folder)}
+
+    @cache
+    def find(data: str, model: str, what: str) -> tuple[str, xr.Dataset] | None:
+        path = files.get((data, model, what))
+        return None if path is None else (str(path.relative_to(folder)), results.read(path))
+
+    return find
+
+
+def _rows(source: Source, architecture: str, published: Published, seed: int = 0) -> Iterator[dict[str, Any]]:
     trainings = {how for how, _ in source.reads}
     name = architecture if len(trainings) > 1 else f"{architecture}-{trainings.pop()}"
-    wanted = [(source.dataset, f"{architecture}-{how}", what) for how, what in source.reads]
-    about = {"id": source.id, "dataset": source.dataset, "model": name, "on": source.on}
-    if not all(key in files for key in wanted):
+    about = {"id": source.id, "dataset": source.dataset, "model": training.of_seed(name, seed), "on": source.on}
+    found = [
+        published(source.dataset, training.of_seed(f"{architecture}-{how}", seed), what) for how, what in source.reads
+    ]
+    there = [each for each in found if each is not None]
+    if len(there) < len(found):
         yield {**about, "claim": None, "effect": None, "low": None, "high": None, "images": 0, "verdict": "not run"}
         return
-    for found in source.judge(*(read_result(files[key]) for key in wanted)):
-        yield {
-            **about,
-            **_judged(found),
-            "id": source.id,
-            "source": [str(files[key].relative_to(folder)) for key in wanted],
-        }
+    for verdict in source.judge(*(measured for _, measured in there)):
+        yield {**about, **_judged(verdict), "id": source.id, "source": [name for name, _ in there]}
 
 
 def _judged(found: claims.Verdict) -> dict[str, Any]:

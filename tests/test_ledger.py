@@ -10,6 +10,11 @@ from lib import claims, ledger, results, training
 FIELDS = ["id", "dataset", "model", "on", "claim", "effect", "low", "high", "images", "verdict"]
 
 
+@pytest.fixture(scope="module")
+def rows():
+    return ledger.ledger()
+
+
 def close(first, second):
     """The same rows, numbers to five digits."""
     assert len(first) == len(second)
@@ -20,12 +25,12 @@ def close(first, second):
     return True
 
 
-def test_the_stored_ledger_is_what_the_results_say():
-    assert close(ledger.read(), ledger.ledger())
+def test_the_stored_ledger_is_what_the_results_say(rows):
+    assert close(ledger.read(), rows)
 
 
-def test_every_row_says_what_it_rests_on():
-    for row in ledger.ledger():
+def test_every_row_says_what_it_rests_on(rows):
+    for row in rows:
         assert set(FIELDS) <= set(row)
         if row["verdict"] == "not run":
             assert row["effect"] is None and row["images"] == 0
@@ -38,10 +43,10 @@ def test_every_row_says_what_it_rests_on():
             assert row["source"] or row["dataset"] == "exact games"
 
 
-def test_a_row_is_the_verdict_of_its_claim():
+def test_a_row_is_the_verdict_of_its_claim(rows):
     (row,) = (
         row
-        for row in ledger.ledger()
+        for row in rows
         if (row["id"], row["model"], row["on"]) == ("C05", "resnet18-standard", "neighbours, untargeted 8")
     )
     measured = results.read(results.PUBLISHED / "cifar10" / "resnet18-standard-neighbours.nc")
@@ -82,7 +87,30 @@ def test_a_table_shows_the_stored_rows_of_its_claims():
         ledger.table("C03", "C99")
 
 
-def test_side_claims_name_their_networks():
-    models = {row["model"] for row in ledger.ledger() if row["id"] == "C07"}
+def test_side_claims_name_their_networks(rows):
+    models = {row["model"] for row in rows if row["id"] == "C07"}
     assert models == {"resnet18-standard", "resnet50-standard", "densenet161-standard"}
-    assert {row["model"] for row in ledger.ledger() if row["id"] == "C17"} == {"resnet50"}
+    assert {row["model"] for row in rows if row["id"] == "C17"} == {"resnet50"}
+
+
+def test_twins_of_a_seed_are_judged_as_the_ledger_judges(rows, tmp_path):
+    ids = {"C03", "C04", "C05", "C10", "C11"}
+    first = ledger.of_seed(0)
+    assert {row["id"] for row in first} == ids
+    assert first == [row for row in rows if row["model"].startswith("resnet18") and row in first]
+    (tmp_path / "cifar10").mkdir()
+    for what in ("standard-neighbours", "adversarial-neighbours"):
+        training_name, experiment = what.split("-")
+        copy = tmp_path / "cifar10" / f"resnet18-{training_name}_seed7-{experiment}.nc"
+        shutil.copy(results.PUBLISHED / "cifar10" / f"resnet18-{what}.nc", copy)
+    other = ledger.of_seed(7, folder=tmp_path)
+    assert {row["id"] for row in other if row["verdict"] == "not run"} == {"C11"}
+    assert {row["model"] for row in other} == {
+        "resnet18_seed7",
+        "resnet18-standard_seed7",
+        "resnet18-adversarial_seed7",
+    }
+    same = [row for row in first if row["id"] != "C11"]
+    judged = [row for row in other if row["verdict"] != "not run"]
+    assert [(row["effect"], row["low"]) for row in judged] == [(row["effect"], row["low"]) for row in same]
+    assert all("_seed7" in name for row in judged for name in row["source"])

@@ -19,6 +19,10 @@ WIDGET_PAGES = [
 ]
 PATIENCE = 120_000  # milliseconds, for a busy machine
 PHONE = {"width": 390, "height": 844}
+TYPESET = """async () => {
+    await window.MathJax?.startup?.promise
+    return !window.MathJax || window.MathJax.startup?.promise !== undefined
+}"""
 BARRIERS = """async () => (await axe.run({resultTypes: ["violations"]})).violations
     .filter(found => ["serious", "critical"].includes(found.impact))
     .map(found => `${found.id}: ${found.nodes.map(node => node.html).join(" ")}`)"""
@@ -63,7 +67,7 @@ def visit(request: pytest.FixtureRequest, browser: Browser, offline_site: Path, 
     """A visit to each page: in light and in dark mode, then at the width of a phone."""
     faults: list[str] = []
     with opened(browser, offline_site / request.param, faults) as page:
-        page.evaluate("window.MathJax?.startup.promise")
+        page.wait_for_function(TYPESET)
         if request.param in WIDGET_PAGES:
             expect(page.locator(".widget-slider [role=slider]")).not_to_have_count(0)
         found_faults = list(faults)
