@@ -1,6 +1,6 @@
 """Widgets that are alive in a static page: pictures drawn beforehand, chosen by sliders in the reader's browser."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import ipywidgets
 
@@ -15,10 +15,7 @@ def epsilon_order(
     """
     if not epsilons or not orders:
         raise ValueError("at least one epsilon and one order are needed")
-    fit = ipywidgets.Layout(max_width="100%")
-    pictures = [
-        [ipywidgets.Image(value=png, format="png", layout=fit) for png in draw(epsilon)] for epsilon in epsilons
-    ]
+    pictures = [_images(draw(epsilon)) for epsilon in epsilons]
     columns = [ipywidgets.Stack(children=column, selected_index=len(orders) - 1) for column in pictures]
     view = ipywidgets.Stack(children=columns, selected_index=len(epsilons) - 1)
     wide = ipywidgets.Layout(width="95%")
@@ -58,8 +55,7 @@ def chooser(
     if not names or images < 1:
         raise ValueError(f"at least one name and one image are needed; got {len(names)} and {images}")
     chosen = len(names) - 1 if last else 0
-    fit = ipywidgets.Layout(max_width="100%")
-    pictures = [ipywidgets.Image(value=draw(place, 0), format="png", layout=fit) for place in range(len(names))]
+    pictures = _images(draw(place, 0) for place in range(len(names)))
     view = ipywidgets.Stack(children=pictures, selected_index=chosen)
     slider = ipywidgets.SelectionSlider(
         options=list(names), index=chosen, description=description, layout=ipywidgets.Layout(width="95%")
@@ -72,6 +68,12 @@ def chooser(
         pictures[slider.index].value = draw(slider.index, other.value)
 
     return ipywidgets.VBox([slider, view, _live(other, recompute, "draws this picture anew, of your image")])
+
+
+def _images(pngs: Iterable[bytes]) -> list[ipywidgets.Image]:
+    """The pictures, as wide as the page at most; a margin beside that width would make the reader scroll."""
+    fit = ipywidgets.Layout(max_width="100%", margin="0")
+    return [ipywidgets.Image(value=png, format="png", layout=fit) for png in pngs]
 
 
 def _live(own: ipywidgets.Widget, recompute: Callable[[], None], tooltip: str) -> ipywidgets.HBox:

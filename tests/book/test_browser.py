@@ -125,7 +125,7 @@ def test_each_slider_changes_the_figure_and_its_name(offline_site: Path, browser
         handles = page.locator(".widget-slider [role=slider]")
         expect(handles).not_to_have_count(0)
         for handle in handles.all():
-            output = page.locator(".cell_output", has=handle)
+            output = handle.locator("xpath=ancestor::div[contains(@class, 'cell_output')]")
             handle.press("Home")
             page.wait_for_timeout(1000)
             before, name = picture(output), output.locator("img:visible").first.get_attribute("alt")
