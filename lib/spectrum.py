@@ -19,10 +19,28 @@ def radial_amplitude(images: Tensor) -> tuple[Tensor, Tensor]:
     """
     check_images(images)
     power = torch.fft.fftshift(torch.fft.fft2(images, norm="ortho"), dim=(2, 3)).abs().square().sum(1)
-    h, w = (torch.arange(side, device=images.device) - side // 2 for side in images.shape[2:])
-    squares, ring = (h[:, None] ** 2 + w**2).flatten().unique(return_inverse=True)
+    squares, ring = _squared_radii(images).flatten().unique(return_inverse=True)
     energy = power.new_zeros(len(images), len(squares)).index_add_(1, ring, power.flatten(1))
     return squares.to(images).sqrt(), energy.sqrt()
+
+
+def low_pass(images: Tensor, radius: float) -> Tensor:
+    """The images (B, C, H, W) without what they have beyond the radius of ``radial_amplitude``, clamped to [0, 1].
+
+    Raises ValueError for bad images or a radius below 0.
+    """
+    check_images(images)
+    if radius < 0:
+        raise ValueError(f"a radius is 0 or more cycles over the image; got {radius}")
+    kept = _squared_radii(images) <= radius**2
+    spectrum = torch.fft.fftshift(torch.fft.fft2(images), dim=(2, 3)) * kept
+    return torch.fft.ifft2(torch.fft.ifftshift(spectrum, dim=(2, 3))).real.clamp(0, 1)
+
+
+def _squared_radii(images: Tensor) -> Tensor:
+    """h² + w² (H, W) of each component of the centred FFT of the images (B, C, H, W)."""
+    h, w = (torch.arange(side, device=images.device) - side // 2 for side in images.shape[2:])
+    return h[:, None] ** 2 + w**2
 
 
 def fisher_ratio(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:

@@ -10,6 +10,8 @@ def epsilon_order(
 ) -> ipywidgets.VBox:
     """Two sliders, ε and order, over PNG pictures: ``draw(epsilon)`` gives one picture an order; the last ones first.
 
+    An order is shown as m and as its percentage of n−2.
+
     Without a kernel the sliders choose among the pictures drawn beforehand. With one, the button draws the chosen
     column anew at an ε of the reader's own.
     """
@@ -26,7 +28,7 @@ def epsilon_order(
         layout=wide,
     )
     order = ipywidgets.SelectionSlider(
-        options=[f"{m} ({m / (n - 2):.0%} of n−2)" for m in orders],
+        options=[f"{m} ({m / (n - 2):.0%})" for m in orders],
         index=len(orders) - 1,
         description="order m",
         layout=wide,
@@ -86,4 +88,5 @@ def _live(own: ipywidgets.Widget, recompute: Callable[[], None], tooltip: str) -
         button.disabled = False
 
     button.on_click(pressed)
-    return ipywidgets.HBox([own, button, ipywidgets.Label("(needs a running kernel)")])
+    wrapped = ipywidgets.Layout(flex_flow="row wrap")
+    return ipywidgets.HBox([own, button, ipywidgets.Label("(needs a running kernel)")], layout=wrapped)

@@ -72,6 +72,24 @@ def test_images_do_not_depend_on_their_batch():
     close(together[[1]], spectrum.radial_amplitude(images[[1]])[1], 1e-6)
 
 
+def test_low_pass_keeps_the_wave_inside_the_radius_and_the_mean():
+    """Two waves about a mean of 0.5, of the radii 5 and 13: from each radius on the wave is there."""
+    y, x = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+    slow, fast = (0.2 * torch.cos(2 * math.pi * (h * y + w * x) / 32).double() for h, w in ((3, 4), (5, 12)))
+    image = (0.5 + slow + fast)[None, None]
+    for radius, expected in ((0, 0.5 + 0 * slow), (4.9, 0.5 + 0 * slow), (5, 0.5 + slow), (12.9, 0.5 + slow)):
+        close(spectrum.low_pass(image, radius), expected[None, None], 1e-6)
+    for radius in (13, 99):
+        close(spectrum.low_pass(image, radius), image, 1e-6)
+
+
+def test_low_pass_gives_images_and_wants_a_radius():
+    images = random_images(2, 3, 8, 7).round()
+    assert spectrum.low_pass(images, 2).min() >= 0 and spectrum.low_pass(images, 2).max() <= 1
+    with pytest.raises(ValueError, match="0 or more cycles over the image; got -1"):
+        spectrum.low_pass(images, -1)
+
+
 # Fisher's ratio.
 
 
