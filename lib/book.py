@@ -332,8 +332,14 @@ def _escape(app: "Sphinx", what: str, name: str, item: object, options: object, 
 
 
 def _tidy(path: Path, root: Path) -> None:
-    """Take out of an executed notebook what differs from run to run: times, paths, random widget ids."""
+    """Take out of an executed notebook what differs from run to run: times, paths, random widget ids.
+
+    What a cell glues for another page without showing it comes last: the lines printed around it make one block.
+    """
     notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = _in_blocks(cell.outputs)
     for part in [notebook, *notebook.cells]:
         for key in ("papermill", "execution"):
             part.metadata.pop(key, None)
@@ -344,6 +350,19 @@ def _tidy(path: Path, root: Path) -> None:
     for number, model in enumerate(_widget_ids(notebook)):
         text = text.replace(model, f"{number:032x}")
     nbformat.write(nbformat.reads(text, as_version=4), path)
+
+
+def _in_blocks(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    shown: list[nbformat.NotebookNode] = []
+    unseen = []
+    for output in outputs:
+        if all(kind.startswith("application/papermill.record/") for kind in output.get("data", ["shown"])):
+            unseen.append(output)
+        elif shown and output.output_type == "stream" and output.get("name") == shown[-1].get("name"):
+            shown[-1].text += output.text
+        else:
+            shown.append(output)
+    return shown + unseen
 
 
 def _widget_ids(notebook: nbformat.NotebookNode) -> list[str]:

@@ -51,6 +51,14 @@ def test_executing_and_storing_leave_no_trace_of_the_run(root: Path):
     assert set(notebook.metadata) == {"language_info", "widgets"} and not cell.metadata
 
 
+def test_lines_printed_around_glued_numbers_make_one_block(root: Path):
+    write(root, "from myst_nb import glue\nfor i in range(3):\n    print(i)\n    glue(f'n{i}', i, display=False)")
+    (cell,) = nbformat.read(book.execute(root / "_build", root) / CHAPTER, as_version=4).cells
+    first, *glued = cell.outputs
+    assert first.text == "0\n1\n2\n"
+    assert [output.metadata.scrapbook.name for output in glued] == ["n0", "n1", "n2"]
+
+
 def test_failing_notebook_leaves_the_last_execution(root: Path):
     write(root, "print(1)")
     source = book.execute(root / "_build", root)
