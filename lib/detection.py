@@ -83,11 +83,11 @@ def dispersion(attribution: ArrayLike) -> NDArray[np.float64]:
 def area_under_roc(normal: ArrayLike, adversarial: ArrayLike) -> float:
     """The chance that the score of an adversarial image is above that of a normal one, ties counting half.
 
-    By ranks, which a bootstrap can afford: scikit-learn's ``roc_auc_score`` takes ten times as long.
+    By counting, which a bootstrap can afford: scikit-learn's ``roc_auc_score`` takes a hundred times as long.
     """
-    ranks = stats.rankdata(np.concatenate([adversarial, normal]))
-    positives, negatives = np.size(adversarial), np.size(normal)
-    return float((ranks[:positives].mean() - (positives + 1) / 2) / negatives)
+    ordered = np.sort(normal)
+    below, up_to = (np.searchsorted(ordered, adversarial, side=side) for side in ("left", "right"))
+    return float((below + up_to).mean() / 2 / len(ordered))
 
 
 @dataclass(frozen=True)
