@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nbformat
 import papermill
@@ -367,15 +367,29 @@ def _in_blocks(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNo
 
 def _widget_ids(notebook: nbformat.NotebookNode) -> list[str]:
     """The ids of a notebook's widgets: those shown and what they hold, then the links between these."""
+    state = widget_state(notebook)
+    rank = {model: place for place, model in enumerate(held(state, json.dumps(notebook.cells)))}
+    links = [model for model in state if model not in rank]
+    return [*rank, *sorted(links, key=lambda link: [rank[model] for model in _parts(state[link]) if model in rank])]
+
+
+def widget_state(notebook: nbformat.NotebookNode) -> dict[str, Any]:
+    """The widgets stored with a notebook, by id."""
     widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
-    state = widgets.get("state", {})
-    holds = {model: re.findall(r"IPY_MODEL_(\w+)", json.dumps(state[model])) for model in state}
-    rank: dict[str, int] = {}
-    waiting = re.findall(r'"model_id": "(\w+)"', json.dumps(notebook.cells))
+    return widgets.get("state", {})
+
+
+def held(state: dict[str, Any], text: str) -> list[str]:
+    """The ids of the widgets that the JSON text of a notebook's cells or outputs shows, and of what these hold."""
+    found: dict[str, None] = {}
+    waiting = re.findall(r'"model_id": "(\w+)"', text)
     while waiting:
         model = waiting.pop(0)
-        if model in holds and model not in rank:
-            rank[model] = len(rank)
-            waiting += holds[model]
-    links = [model for model in holds if model not in rank]
-    return [*rank, *sorted(links, key=lambda link: [rank[model] for model in holds[link] if model in rank])]
+        if model in state and model not in found:
+            found[model] = None
+            waiting += _parts(state[model])
+    return list(found)
+
+
+def _parts(widget: dict[str, Any]) -> list[str]:
+    return re.findall(r"IPY_MODEL_(\w+)", json.dumps(widget))

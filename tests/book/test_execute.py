@@ -1,7 +1,6 @@
 """Every notebook runs, follows the conventions of a chapter, and is stored as it was executed."""
 
 import json
-import re
 from pathlib import Path
 
 import nbformat
@@ -31,18 +30,9 @@ def test_every_cell_runs(executed: Path, notebook: Path):
 @each_notebook
 def test_widgets_weigh_no_more_than_a_photograph(executed: Path, notebook: Path):
     """What a page holds of each widget shown: itself and all that it is made of, pictures included."""
-    metadata = nbformat.read(executed / notebook, as_version=4).metadata
-    state = metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
-    outputs = [output for cell in code_cells(executed / notebook) for output in cell.outputs if "data" in output]
-    for output in outputs:
-        if "application/vnd.jupyter.widget-view+json" in output.data:
-            parts, waiting = {}, [output.data["application/vnd.jupyter.widget-view+json"]["model_id"]]
-            while waiting:
-                model = waiting.pop()
-                if model not in parts:
-                    parts[model] = json.dumps(state[model])
-                    waiting += re.findall(r"IPY_MODEL_(\w+)", parts[model])
-            assert sum(map(len, parts.values())) <= WIDGET_BYTES
+    state = book.widget_state(nbformat.read(executed / notebook, as_version=4))
+    for output in (output for cell in code_cells(executed / notebook) for output in cell.outputs):
+        assert sum(len(json.dumps(state[model])) for model in book.held(state, json.dumps(output))) <= WIDGET_BYTES
 
 
 @each_notebook
