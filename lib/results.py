@@ -40,6 +40,24 @@ def published(folder: Path | None = None) -> list[tuple[str, str, str, Path]]:
     return found
 
 
+def read_published(dataset: str, *experiments: str) -> dict[tuple[str, str], xr.Dataset]:
+    """The published results of these experiments by (model, experiment), a standard network before its twins.
+
+    The architectures follow ``models.ARCHITECTURES``; an experiment that a network lacks is left out.
+    """
+
+    def place(name: tuple[str, str]) -> tuple[int, int]:
+        architecture, _, training = name[0].partition("-")
+        return list(models.ARCHITECTURES).index(architecture), models.TRAININGS.index(training.partition("_")[0])
+
+    found = {
+        (model, experiment): read(path)
+        for data, model, experiment, path in published()
+        if data == dataset and experiment in experiments
+    }
+    return {name: found[name] for name in sorted(found, key=place)}
+
+
 def provenance(*, command: str, device: torch.device) -> dict[str, str]:
     """Attributes that say how a result was made: command, versions, device, date, code revision."""
     revision = subprocess.run(
