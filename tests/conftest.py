@@ -14,6 +14,13 @@ settings.register_profile("tests", deadline=None, derandomize=True, max_examples
 settings.load_profile("tests")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where processes share the tests, those of a file stay together, and so do all that read the executed book."""
+    for item in items:
+        of_book = item.path.parent == Path(__file__).parent / "book"
+        item.add_marker(pytest.mark.xdist_group("book" if of_book else item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def network() -> Callable[..., nn.Module]:
     """Makes a tiny random ResNet-18 of width 4 and four classes, frozen; ``sharpness`` multiplies its logits."""
