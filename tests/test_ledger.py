@@ -29,6 +29,10 @@ def test_the_stored_ledger_is_what_the_results_say(rows):
     assert close(ledger.read(), rows)
 
 
+def test_nothing_that_is_judged_is_left_unrun():
+    assert not [(row["id"], row["model"], row["on"]) for row in ledger.read() if row["verdict"] == "not run"]
+
+
 def test_every_row_says_what_it_rests_on(rows):
     for row in rows:
         assert set(FIELDS) <= set(row)
