@@ -63,6 +63,7 @@ def train(
         str, typer.Option(help="architecture and training, as resnet18-adversarial")
     ] = "resnet18-standard",
     epochs: Annotated[int | None, typer.Option(help="else as in the published recipe")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32 or bfloat16, else as in the published recipe")] = None,
     seed: Seed = 0,
     root: Root = None,
     device: DeviceName = "auto",
@@ -71,7 +72,8 @@ def train(
 
     With a seed other than 0 it is a network of its own, as resnet18-standard_seed1.
     """
-    about = training.recipe(dataset, model, seed=seed, **({} if epochs is None else {"epochs": epochs}))
+    asked = {"seed": seed, "epochs": epochs, "precision": precision}
+    about = training.recipe(dataset, model, **{name: value for name, value in asked.items() if value is not None})
     on = models.device(device)
     data, test = (datasets.load(dataset, split, root=root) for split in ("train", "test"))
     card = training.train_and_save(data, test, about, device=on)

@@ -23,6 +23,8 @@ from lib.files import replacing
 STATES = Path(__file__).parent.parent / "build" / "training"
 ATTACKED = 1000
 """Test images, drawn by the seed, on which the robust accuracy of a model card is measured."""
+PRECISIONS = ("float32", "bfloat16")
+"""What a model computes in as it trains; bfloat16 is the faster one only where the processor has units for it."""
 
 
 @dataclass(frozen=True)
@@ -195,8 +197,11 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
     """Train by the recipe; return the moving average of the weights, frozen, and the seconds that it took.
 
     SGD with Nesterov momentum under a one-cycle rate. After each epoch the whole state is written to
-    ``build/training``; an interrupted run goes on from there and gives the same weights.
+    ``build/training``; an interrupted run goes on from there and gives the same weights. Raises ValueError for an
+    unknown precision, or too few batches.
     """
+    if about.precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {about.precision!r}: choose one of {', '.join(PRECISIONS)}")
     precision = getattr(torch, about.precision)
     torch.manual_seed(about.seed)
     generator = torch.Generator().manual_seed(about.seed)

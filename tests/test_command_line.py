@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from lib import training
 from lib.__main__ import app, main
 
 ROOT = Path(__file__).parent.parent
@@ -37,6 +39,22 @@ def test_interactions_measures_photos_and_writes_the_result(tmp_path):
     assert out.exists() and "64 forward passes" in run.stdout  # 4 corners, 2 replicates, 2 orders, 2 variants, 2 images
 
 
+def test_train_changes_what_is_asked_of_the_published_recipe(tmp_path, monkeypatch):
+    asked = []
+
+    def train_and_save(data, test, about, *, device):
+        asked.append(about)
+        card = tmp_path / "card.json"
+        card.write_text("{}")
+        return card
+
+    monkeypatch.setattr(training, "train_and_save", train_and_save)
+    for options in ([], ["--epochs", "3", "--precision", "float32", "--seed", "1"]):
+        assert CliRunner().invoke(app, ["train", *options]).exit_code == 0
+    published = training.recipe("photos", "resnet18-standard")
+    assert asked == [published, replace(published, epochs=3, precision="float32", seed=1)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -45,6 +63,7 @@ def test_interactions_measures_photos_and_writes_the_result(tmp_path):
         (["attack", "--epsilon", "-1"], "epsilon must be at least 0"),
         (["interactions", "--orders", "a,b"], "orders are numbers with commas"),
         (["train", "--dataset", "mnist"], "no recipe for the model 'resnet18-standard' on 'mnist'"),
+        (["train", "--precision", "float99"], "unknown precision 'float99'"),
         (["attack", "--device", "tpu"], "unknown device 'tpu'"),
         (["book", "--stored", "--keep"], "--stored executes nothing"),
     ],

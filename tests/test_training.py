@@ -338,6 +338,11 @@ def test_smoothed_training_sees_noise_of_its_deviation(monkeypatch):
     assert noise.std().item() == pytest.approx(0.1, rel=0.02) and abs(noise.mean().item()) < 0.005
 
 
+def test_unknown_precision(empty_folder):
+    with pytest.raises(ValueError, match="unknown precision 'float99': choose one of float32, bfloat16"):
+        run(toy(), replace(STANDARD, precision="float99"), resume=False)
+
+
 @pytest.mark.parametrize(("images", "epochs"), [(4, 2), (8, 4)])
 def test_too_few_batches(images, epochs, empty_folder):
     with pytest.raises(ValueError, match=r"batch"):
