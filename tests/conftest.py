@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import settings
 from torch import Tensor, nn
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from lib import datasets, models, results, training
 
@@ -14,12 +16,15 @@ settings.register_profile("tests", deadline=None, derandomize=True, max_examples
 settings.load_profile("tests")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where processes share the tests, those of a file stay together, and so do all that read the executed book."""
-    for item in items:
-        of_book = item.path.parent == Path(__file__).parent / "book"
-        item.add_marker(pytest.mark.xdist_group("book" if of_book else item.path.stem))
+class ByFile(LoadFileScheduling):
+    """Gives the tests of a file, and all that read the executed book, to one process: what they share is made once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/book" if nodeid.startswith("tests/book/") else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
