@@ -67,8 +67,9 @@ def test_two_images_measured_again_are_inside_their_interval(path, measured_agai
         error = np.hypot(again.sampling_error, two.sampling_error)
         apart = abs(again.interaction - two.interaction) / error
         assert float((apart < 3).mean()) > 0.97 and float(apart.max()) < 6
-        # Rounding tips the sign of a gradient over, and steps multiply it: 32 led 0.07 apart on one thread and two.
-        assert np.allclose(again.utility, two.utility, atol=0.2)
+        # Rounding tips the sign of a gradient over, and steps that nothing stops multiply it: 32 led 0.07 apart.
+        tolerance = [[0.2 if name.startswith("steps") else 0.05] for name in again.attack.values]
+        assert np.allclose(again.utility, two.utility, atol=tolerance)
         return
     if "under" in two.dims:
         two = two.sel(under=again.under)
