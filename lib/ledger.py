@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from lib import claims, exact, plots, results, training
+from lib import claims, exact, models, plots, results, training
 from lib.defense_experiments import FULL, detectors, same_images
 from lib.files import replacing
 from lib.sampling import generator
@@ -198,9 +198,9 @@ def _published(folder: Path) -> Published:
 def _rows(source: Source, architecture: str, published: Published, seed: int = 0) -> Iterator[dict[str, Any]]:
     trainings = {how for how, _ in source.reads}
     name = architecture if len(trainings) > 1 else f"{architecture}-{trainings.pop()}"
-    about = {"id": source.id, "dataset": source.dataset, "model": training.of_seed(name, seed), "on": source.on}
+    about = {"id": source.id, "dataset": source.dataset, "model": models.of_seed(name, seed), "on": source.on}
     found = [
-        published(source.dataset, training.of_seed(f"{architecture}-{how}", seed), what) for how, what in source.reads
+        published(source.dataset, models.of_seed(f"{architecture}-{how}", seed), what) for how, what in source.reads
     ]
     there = [each for each in found if each is not None]
     if len(there) < len(found):

@@ -138,6 +138,11 @@ TITLES = {
 TRAININGS = ("standard", "adversarial", "smoothed")
 
 
+def of_seed(model: str, seed: int) -> str:
+    """The name of a model, as "resnet18-standard", that is trained from this seed: "resnet18-standard_seed1"."""
+    return f"{model}_seed{seed}" if seed else model
+
+
 def available() -> list[str]:
     """The names ``dataset/architecture-training`` of the checkpoints at hand."""
     cards = sorted(CHECKPOINTS.glob("*/*.json"))

@@ -68,7 +68,7 @@ def order_figure(measured: Sequence[tuple[str, xr.Dataset]], attack: str) -> Fig
         band(column[1], fractions, change, label="normal − adversarial", color=DIFFERENCE, style="^-")
         column[1].set_xlabel("order m / (n − 2)")
         for axes in column:
-            axes.legend(frameon=False, fontsize=9, loc="lower left" if axes is column[0] else "upper left")
+            axes.legend(frameon=False, fontsize=9)
     table[0, 0].set_ylabel("interaction $I^{(m)}$")
     table[1, 0].set_ylabel(r"change $\Delta I^{(m)}$")
     return figure

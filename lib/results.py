@@ -40,22 +40,20 @@ def published(folder: Path | None = None) -> list[tuple[str, str, str, Path]]:
     return found
 
 
-def read_published(dataset: str, *experiments: str) -> dict[tuple[str, str], xr.Dataset]:
-    """The published results of these experiments by (model, experiment), a standard network before its twins.
+def read_published(dataset: str, *experiments: str, seed: int = 0) -> dict[tuple[str, str], xr.Dataset]:
+    """The published results of these experiments by (model, experiment), of the networks trained from this seed.
 
-    The architectures follow ``models.ARCHITECTURES``; an experiment that a network lacks is left out.
+    The models come in the order of ``models.ARCHITECTURES``, a standard network before its twins, and are named without
+    the seed; an experiment that a network lacks is left out.
     """
-
-    def place(name: tuple[str, str]) -> tuple[int, int]:
-        architecture, _, training = name[0].partition("-")
-        return list(models.ARCHITECTURES).index(architecture), models.TRAININGS.index(training.partition("_")[0])
-
-    found = {
-        (model, experiment): read(path)
-        for data, model, experiment, path in published()
-        if data == dataset and experiment in experiments
+    names = [f"{architecture}-{training}" for architecture in models.ARCHITECTURES for training in models.TRAININGS]
+    paths = {(model, experiment): path for data, model, experiment, path in published() if data == dataset}
+    return {
+        (name, experiment): read(paths[models.of_seed(name, seed), experiment])
+        for name in names
+        for experiment in experiments
+        if (models.of_seed(name, seed), experiment) in paths
     }
-    return {name: found[name] for name in sorted(found, key=place)}
 
 
 def provenance(*, command: str, device: torch.device) -> dict[str, str]:

@@ -63,12 +63,7 @@ class Recipe:
     @property
     def name(self) -> str:
         """What the checkpoint is called: another seed than 0 makes another network, as "resnet18-standard_seed1"."""
-        return of_seed(f"{self.architecture}-{self.training}", self.seed)
-
-
-def of_seed(model: str, seed: int) -> str:
-    """The name of the ``model``, as "resnet18-standard", when it is trained from this seed."""
-    return f"{model}_seed{seed}" if seed else model
+        return models.of_seed(f"{self.architecture}-{self.training}", self.seed)
 
 
 def recipe(dataset: str, model: str, **changes: Any) -> Recipe:
@@ -81,7 +76,7 @@ def recipe(dataset: str, model: str, **changes: Any) -> Recipe:
         raise ValueError(f"no recipe for the model {model!r} on {dataset!r}: choose one of {choices}")
     about = Recipe(**{"architecture": model.partition("-")[0], **RECIPES[dataset][model], **changes})
     if about.initial is not None and "initial" not in changes:
-        about = replace(about, initial=of_seed(about.initial, about.seed))
+        about = replace(about, initial=models.of_seed(about.initial, about.seed))
     return about
 
 

@@ -36,27 +36,26 @@ def test_missing_result_names_those_at_hand(tmp_path):
 
 def test_published_results_come_in_the_order_of_the_papers_networks(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "PUBLISHED", tmp_path)
-    models = (
-        "vgg16-standard",
-        "resnet18-smoothed",
-        "resnet18-adversarial",
-        "resnet18-standard_seed1",
-        "resnet18-standard",
-    )
+    models = ("vgg16-standard", "resnet18-smoothed", "resnet18-adversarial", "resnet18-standard")
     for model in models:
         for experiment in ("uniform", "neighbours", "zero"):
             results.write(xr.Dataset(attrs={"model": model}), tmp_path / "cifar10" / f"{model}-{experiment}.nc")
     results.write(xr.Dataset(), tmp_path / "photos" / "resnet18-standard-neighbours.nc")
     found = results.read_published("cifar10", "neighbours", "uniform", "disentanglement")
-    in_order = (
-        "resnet18-standard",
-        "resnet18-standard_seed1",
-        "resnet18-adversarial",
-        "resnet18-smoothed",
-        "vgg16-standard",
-    )
+    in_order = ("resnet18-standard", "resnet18-adversarial", "resnet18-smoothed", "vgg16-standard")
     assert list(found) == [(model, experiment) for model in in_order for experiment in ("neighbours", "uniform")]
     assert all(result.attrs["model"] == model for (model, _), result in found.items())
+
+
+def test_published_results_of_another_seed_are_read_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "PUBLISHED", tmp_path)
+    for model in ("resnet18-adversarial_seed1", "resnet18-standard", "resnet18-standard_seed1"):
+        results.write(xr.Dataset(attrs={"model": model}), tmp_path / "cifar10" / f"{model}-neighbours.nc")
+    assert list(results.read_published("cifar10", "neighbours")) == [("resnet18-standard", "neighbours")]
+    other = results.read_published("cifar10", "neighbours", seed=1)
+    assert [model for model, _ in other] == ["resnet18-standard", "resnet18-adversarial"]
+    assert all(result.attrs["model"] == f"{model}_seed1" for (model, _), result in other.items())
+    assert not results.read_published("cifar10", "neighbours", seed=2)
 
 
 def test_key_changes_with_anything_asked():
