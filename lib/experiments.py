@@ -1,6 +1,8 @@
 """Experiments: from a dataset and a model to the interactions of normal and adversarial images (§4.1, Figure 3)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -162,7 +164,7 @@ def perturbed(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
-    name: str,
+    names: Sequence[str],
     *,
     rows: list[int],
     baseline: Tensor,
@@ -171,31 +173,39 @@ def perturbed(
     step_size: float = 2 / 255,
     steps: int = 100,
     seed: int = 0,
-) -> Attack:
-    """The ``attack`` called ``name``, or the one of ``controls.CONTROLS`` with the utility that the name gives.
+) -> list[Attack]:
+    """The ``attack`` of each name, or the one of ``controls.CONTROLS`` with the utility that the name gives.
 
     What these need besides: the ``rows`` (I,) of the images, which with the seed decide the draws, the ``baseline``
-    (C, H, W) and the model, ``source``, from which perturbations are transferred.
+    (C, H, W) and the model, ``source``, from which perturbations are transferred. The controls of one utility share
+    their untargeted attack, which is made once.
     """
-    goal, _, level = name.partition(" ")
     pace = {"epsilon": epsilon, "step_size": step_size}
-    if goal not in controls.CONTROLS:
+
+    @cache
+    def plain(name: str) -> Attack:
         return attack(model, images, labels, name, **pace, steps=steps)
-    untargeted = attack(model, images, labels, f"untargeted {level}", **pace, steps=steps)
-    scene = controls.Scene(
-        model=model,
-        images=images,
-        labels=labels,
-        rows=rows,
-        attack=untargeted,
-        utility=window(float(level)),
-        baseline=baseline,
-        source=source,
-        seed=seed,
-        **pace,
-        steps=steps,
-    )
-    return controls.CONTROLS[goal](scene)
+
+    def one(name: str) -> Attack:
+        goal, _, level = name.partition(" ")
+        if goal not in controls.CONTROLS:
+            return plain(name)
+        scene = controls.Scene(
+            model=model,
+            images=images,
+            labels=labels,
+            rows=rows,
+            attack=plain(f"untargeted {level}"),
+            utility=window(float(level)),
+            baseline=baseline,
+            source=source,
+            seed=seed,
+            **pace,
+            steps=steps,
+        )
+        return controls.CONTROLS[goal](scene)
+
+    return [one(name) for name in names]
 
 
 def window(utility: float) -> tuple[float, float]:
@@ -300,23 +310,19 @@ def order_curves(
 
     def block(chosen: Tensor) -> xr.Dataset:
         hidden = reference[chosen] if reference.ndim == 4 else reference
-
-        attacked = [
-            perturbed(
-                model,
-                images[chosen],
-                labels[chosen],
-                name,
-                rows=rows[chosen.cpu()].tolist(),
-                baseline=hidden,
-                source=source,
-                epsilon=asked.epsilon,
-                step_size=asked.step_size,
-                steps=asked.steps,
-                seed=asked.seed,
-            )
-            for name in asked.attacks
-        ]
+        attacked = perturbed(
+            model,
+            images[chosen],
+            labels[chosen],
+            asked.attacks,
+            rows=rows[chosen.cpu()].tolist(),
+            baseline=hidden,
+            source=source,
+            epsilon=asked.epsilon,
+            step_size=asked.step_size,
+            steps=asked.steps,
+            seed=asked.seed,
+        )
         estimate = measure(
             model,
             torch.stack([images[chosen], *(each.images for each in attacked)]),

@@ -125,6 +125,26 @@ def test_moved_by_hand(pictures):
     torch.testing.assert_close(controls.moved(images, quarter_turn), images.rot90(1, (-2, -1)), rtol=0, atol=1e-4)
 
 
+def test_controls_of_one_utility_share_their_attack(scene, monkeypatch):
+    made, attack = [], experiments.attack
+    monkeypatch.setattr(experiments, "attack", lambda *a, **k: made.append(a[3]) or attack(*a, **k))
+    names = ["shuffled 2", "untargeted 2", "uniform-noise 2", "uniform-noise 3"]
+    found = experiments.perturbed(
+        scene.model,
+        scene.images,
+        scene.labels,
+        names,
+        rows=scene.rows,
+        baseline=scene.baseline,
+        source=scene.source,
+        steps=scene.steps,
+    )
+    assert made == ["untargeted 2", "untargeted 3"]
+    alone = replace(scene, attack=attack(scene.model, scene.images, scene.labels, "untargeted 2", steps=scene.steps))
+    assert torch.equal(found[0].images, controls.shuffled(alone).images)
+    assert torch.equal(found[1].images, alone.attack.images)
+
+
 def test_controls_are_measured_beside_the_attack(tiny):
     asked = experiments.OrderCurves(
         dataset="tiny",
