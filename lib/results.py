@@ -22,8 +22,8 @@ from lib.files import replacing
 
 PUBLISHED = Path(__file__).parent.parent / "data" / "results"
 WORK = Path(__file__).parent.parent / "build" / "results"
-AT_ONCE = 10
-"""Images measured between two writes to disk: what an interruption can cost."""
+AT_ONCE = {"cpu": 10, "cuda": 500}
+"""Images measured between two writes to disk: what an interruption can cost. A GPU needs many to be kept busy."""
 
 
 def key(specification: dict[str, Any]) -> str:
@@ -101,7 +101,7 @@ def measured(
     part: str | None = None,
     resume: bool = True,
 ) -> xr.Dataset:
-    """The blocks that ``block`` measures of the image numbers (AT_ONCE,), as one dataset with its provenance.
+    """The blocks that ``block`` measures of the image numbers, ``AT_ONCE`` each, as one dataset with its provenance.
 
     Each block is written to a folder of ``WORK`` that the specification decides: an interrupted run does not measure it
     again. A specification of several measurements says which one, its ``part``, and on how many ``images``.
@@ -109,9 +109,9 @@ def measured(
     started = time.monotonic()
     blocks = []
     folder = WORK / key(asdict(asked) if part is None else {"part": part, **asdict(asked)})
-    chunks = torch.arange(asked.images if images is None else images, device=device).split(AT_ONCE)
+    chunks = torch.arange(asked.images if images is None else images, device=device).split(AT_ONCE[device.type])
     for number, chosen in enumerate(track(chunks, description=description)):
-        path = folder / f"{number:04d}.nc"
+        path = folder / f"{number:04d}-of-{AT_ONCE[device.type]}.nc"
         if not (resume and path.exists()):
             write(block(chosen), path)
         blocks.append(read(path))

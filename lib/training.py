@@ -120,7 +120,7 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
         },
         **_twins("resnet34", width=16, epochs=(9, 4)),
         **_twins("resnet50", width=8, epochs=(12, 5)),
-        **_twins("wide_resnet50_4", width=4, epochs=(9, 4)),
+        **_twins("wide_resnet50_4", width=4, epochs=(16, 4)),
         **_twins("densenet161", width=12, epochs=(10, 4)),
         **_twins("vgg16", width=24, epochs=(10, 4)),
         "resnet50-smoothed": {
