@@ -233,21 +233,19 @@ def freeze(model: nn.Module) -> nn.Module:
 
 
 def device(name: str = "auto") -> torch.device:
-    """The device called "auto", "cpu" or "cuda"; "auto" takes CUDA where there is one.
-
-    There, float32 is float32: TF32, PyTorch's default for convolutions, is switched off for the whole process.
-    """
+    """The device called "auto", "cpu" or "cuda"; "auto" takes CUDA where there is one."""
     if name not in ("auto", "cpu", "cuda"):
         raise ValueError(f"unknown device {name!r}: choose 'auto', 'cpu' or 'cuda'")
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("the device 'cuda' was asked for but PyTorch finds no CUDA device: use 'cpu' or 'auto'")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda":
-        torch.backends.cudnn.allow_tf32 = False
     return torch.device(name)
 
 
 def describe(device: torch.device) -> str:
     """What the device is, for the record of what was computed on it."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    if device.type == "cuda":
+        rounding = ", TF32 convolutions" if torch.backends.cudnn.allow_tf32 else ""
+        return torch.cuda.get_device_name(device) + rounding
+    return f"CPU, {torch.get_num_threads()} threads"

@@ -266,13 +266,10 @@ def test_unknown_model_where_there_is_none(monkeypatch, tmp_path, empty_folder):
 @pytest.mark.parametrize("present", [True, False])
 def test_device(present, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: present)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     assert models.device("cpu") == torch.device("cpu")
-    assert torch.backends.cudnn.allow_tf32
     assert models.device() == models.device("auto") == torch.device("cuda" if present else "cpu")
     if present:
         assert models.device("cuda") == torch.device("cuda")
-    assert torch.backends.cudnn.allow_tf32 != present, "float32 is float32 on a GPU"
 
 
 def test_cuda_asked_for_and_absent(monkeypatch, empty_folder):
