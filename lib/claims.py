@@ -15,6 +15,8 @@ HIGH = 0.8
 """Orders of at least this fraction of n are high."""
 LOW = 0.5
 """Orders of at most this fraction of n are low or middle ones."""
+LISTED = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
+"""The orders of S-Table 1, as fractions of n: claims on whole curves are judged on these, whatever else is measured."""
 
 
 @dataclass(frozen=True)
@@ -252,9 +254,14 @@ def _exact(id: str, claim: str, residuals: ArrayLike, decimals: int) -> Verdict:
 
 
 def _difference(changed: xr.Dataset, attack: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """ΔI^(m) (images, orders) at the fractions from 0.1 up that S-Table 1 lists, and these fractions."""
-    listed = changed.isel(order=np.flatnonzero(changed.fraction.values >= 0.1))
-    return listed.difference.sel(attack=attack).values.astype(float), listed.fraction.values
+    """ΔI^(m) (images, orders) at the fractions that S-Table 1 lists, and these fractions."""
+    shown = listed(changed)
+    return shown.difference.sel(attack=attack).values.astype(float), shown.fraction.values
+
+
+def listed(measured: xr.Dataset) -> xr.Dataset:
+    """What was measured at the orders that S-Table 1 lists."""
+    return measured.isel(order=np.flatnonzero(np.isin(measured.fraction.values.round(6), LISTED)))
 
 
 def order_at(fractions: NDArray[np.float64], wanted: float) -> int:

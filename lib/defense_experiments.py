@@ -275,21 +275,24 @@ def amplitudes(variants: Tensor) -> xr.Dataset:
 
 
 def same_images(curves: xr.Dataset, games: xr.Dataset) -> xr.Dataset:
-    """I^(m) with its sampling error, and F^(r), of the same normal and adversarial images (Figure 6, left).
+    """I^(m) with its sampling error, and F^(r), of the same images, normal and at one utility (Figure 6, left).
 
     ``curves`` are of ``experiments.order_curves``, ``games`` of ``defenses``, both of one model; only images that
-    reached the utility are given. Raises ValueError where the curves lack the attack or an image, or where the attack,
-    carried out again for ``games``, led to other utilities.
+    reached the utility in both are given. On another device rounding may lead the same attack to another perturbation
+    of that utility. Raises ValueError where the curves lack the attack or an image, or where the attack, carried out
+    again for ``games``, led outside the window of the utility.
     """
     attack, rows = games.attrs["calibrated_attack"], games.image.values
     if attack not in curves.attack.values or not set(rows) <= set(curves.image.values):
         raise ValueError(f"the interactions do not have the attack {attack!r} on all {len(rows)} images: measure them")
     matching = curves.sel(image=rows)
-    if abs(matching.utility.sel(attack=attack) - games.utility).max() > 0.01:
+    low, high = experiments.window(float(attack.partition(" ")[2]))
+    both = matching.reached.sel(attack=attack).values & games.reached.values
+    if abs(matching.utility.sel(attack=attack) - games.utility).values[both].max(initial=0.0) > high - low:
         raise ValueError(f"the attack {attack!r} led to other utilities than where the interactions were measured")
-    both = matching.sel(variant=["normal", attack]).rename(variant="subject").assign_coords(subject=list(SUBJECTS))
-    joined = both[["interaction", "sampling_error"]].assign(amplitude=games.amplitude)
-    return joined.isel(image=games.reached.values.nonzero()[0])
+    subjects = matching.sel(variant=["normal", attack]).rename(variant="subject").assign_coords(subject=list(SUBJECTS))
+    joined = subjects[["interaction", "sampling_error"]].assign(amplitude=games.amplitude)
+    return joined.isel(image=both.nonzero()[0])
 
 
 # All parts of one model.

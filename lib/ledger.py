@@ -60,8 +60,7 @@ def _twins(experiment: str) -> tuple[tuple[str, str], tuple[str, str]]:
 
 
 def _c09(curves: xr.Dataset, games: xr.Dataset) -> list[claims.Verdict]:
-    shared = same_images(curves, games)
-    shared = shared.isel(order=shared.fraction.values >= 0.1)
+    shared = claims.listed(same_images(curves, games))
     return claims.c09(shared.interaction.values, shared.amplitude.values)
 
 

@@ -27,6 +27,14 @@ def test_share_of_high_orders_by_hand():
     assert share == pytest.approx(2 / 5)
 
 
+def test_orders_that_s_table_1_does_not_list_are_not_judged():
+    whole = changed(HIGH)
+    between = whole.isel(order=[0]).assign_coords(fraction=("order", [0.75])) + 1
+    more = xr.concat([whole.isel(order=slice(7)), between, whole.isel(order=slice(7, None))], "order")
+    assert more.sizes["order"] == 12 and claims.listed(more).equals(whole)
+    assert claims.c03(more, "untargeted 8") == claims.c03(whole, "untargeted 8")
+
+
 @pytest.mark.parametrize(("curve", "verdict"), [(HIGH, "replicated"), (LOW, "contradicted")])
 def test_c03_follows_the_curve(curve, verdict):
     assert [v.verdict for v in claims.c03(changed(curve), "untargeted 8")] == [verdict, verdict]

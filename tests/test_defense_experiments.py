@@ -139,6 +139,7 @@ def curves_and_games(images=4):
             "interaction": (("variant", "image", "order"), rng.normal(size=(3, 5, 2))),
             "sampling_error": (("variant", "image", "order"), rng.random((3, 5, 2))),
             "utility": (("attack", "image"), utility),
+            "reached": (("attack", "image"), np.array([[True] * 5, [True, False, True, True, True]])),
         },
         coords={"variant": variants, "attack": variants[1:], "image": [7, 1, 2, 3, 4]},
     )
@@ -157,11 +158,13 @@ def curves_and_games(images=4):
 def test_same_images_are_joined_by_their_rows():
     curves, games = curves_and_games()
     found = parts.same_images(curves, games)
-    assert found.image.values.tolist() == [4, 2, 1]
-    expected = curves.interaction.sel(variant="untargeted 2", image=[4, 2, 1])
+    assert found.image.values.tolist() == [4, 2], "3 was not reached in the games, 1 not where the curves were measured"
+    expected = curves.interaction.sel(variant="untargeted 2", image=[4, 2])
     assert np.array_equal(found.interaction.sel(subject="adversarial"), expected)
-    assert np.array_equal(found.interaction.sel(subject="normal"), curves.interaction[0][[4, 2, 1]])
-    assert np.array_equal(found.amplitude, games.amplitude[:, [0, 2, 3]])
+    assert np.array_equal(found.interaction.sel(subject="normal"), curves.interaction[0][[4, 2]])
+    assert np.array_equal(found.amplitude, games.amplitude[:, [0, 2]])
+    elsewhere = games.assign(utility=games.utility + 0.1)  # inside the window (2, 2.125], by another perturbation
+    assert parts.same_images(curves, elsewhere).equals(found)
 
 
 def test_other_attacks_images_or_utilities_are_not_joined():

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.backends import cudnn
 
 from lib import disentanglement, estimators, experiments, game, models, players, results, sampling
 
@@ -58,3 +59,12 @@ def test_what_cannot_be_measured_is_refused(tiny, change, message):
     with pytest.raises(ValueError, match=message):
         disentanglement.disentanglement(replace(ASKED, **change), device=CPU)
     assert not results.WORK.exists()
+
+
+def test_a_gpu_measures_without_tf32(tiny, monkeypatch):
+    seen = []
+    measured = results.measured
+    monkeypatch.setattr(results, "measured", lambda *a, **k: seen.append(cudnn.allow_tf32) or measured(*a, **k))
+    before = cudnn.allow_tf32
+    disentanglement.disentanglement(ASKED, device=CPU)
+    assert seen == [False] and cudnn.allow_tf32 == before

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from lib import datasets, results
+from lib import datasets, experiments, results
 from lib.__main__ import app
 
 FILES = results.published()
@@ -53,6 +53,19 @@ def measured_again(tmp_path_factory):
     return run
 
 
+def utility_tolerance(attack, *, device):
+    """How far apart the same attack may end: rounding tips the sign of a gradient over, and each step multiplies it.
+
+    On one kind of device 32 steps that nothing stops led 0.07 apart; from a GPU to a CPU the attack ends somewhere else
+    in the window of its utility.
+    """
+    goal, _, level = attack.partition(" ")
+    if goal == "steps":
+        return 0.2 if device.startswith("CPU") else 1.0
+    low, high = experiments.window(float(level))
+    return 0.05 if device.startswith("CPU") else high - low
+
+
 @pytest.mark.parametrize("path", [path for *_, path in FILES], ids=lambda path: path.stem)
 def test_two_images_measured_again_are_inside_their_interval(path, measured_again):
     """On the same seeds: what differs is a matter of the sampling errors, or of rounding where nothing is sampled."""
@@ -67,9 +80,10 @@ def test_two_images_measured_again_are_inside_their_interval(path, measured_agai
         error = np.hypot(again.sampling_error, two.sampling_error)
         apart = abs(again.interaction - two.interaction) / error
         assert float((apart < 3).mean()) > 0.97 and float(apart.max()) < 6
-        # Rounding tips the sign of a gradient over, and steps that nothing stops multiply it: 32 led 0.07 apart.
-        tolerance = [[0.2 if name.startswith("steps") else 0.05] for name in again.attack.values]
-        assert np.allclose(again.utility, two.utility, atol=tolerance)
+        for name in again.attack.values:
+            ends = [each.utility.sel(attack=name).values for each in (again, two)]
+            tolerance = utility_tolerance(name, device=published.attrs["device"])
+            assert np.allclose(*ends, atol=tolerance), name
         return
     if "under" in two.dims:
         two = two.sel(under=again.under)
