@@ -58,7 +58,7 @@ def mean_baseline(images: Tensor) -> Tensor:
     return images.mean(0)
 
 
-BATCH = {"cpu": 64, "cuda": 8192}
+BATCH = {"cpu": 64, "cuda": 2048}
 """Masked images a forward pass: on a CPU as many as stay in its cache, on a GPU enough to keep it busy."""
 
 
