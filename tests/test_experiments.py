@@ -47,6 +47,14 @@ def test_interrupted_run_resumes_without_measuring_again(tiny, monkeypatch):
     assert len(calls) == 2 and not other.interaction.equals(whole.interaction)
 
 
+def test_blocks_of_another_size_are_not_mixed(tiny, monkeypatch):
+    whole = experiments.order_curves(ASKED, device=CPU)
+    monkeypatch.setitem(results.AT_ONCE, "cpu", 5)
+    again = experiments.order_curves(ASKED, device=CPU)
+    assert again.image.values.tolist() == whole.image.values.tolist()
+    assert np.allclose(again.interaction, whole.interaction, atol=1e-4)
+
+
 def test_batch_size_and_company_change_no_number(tiny):
     one, many = (experiments.order_curves(ASKED, device=CPU, batch_size=b, resume=False) for b in (7, 512))
     assert np.allclose(one.interaction, many.interaction, atol=1e-4)
