@@ -46,13 +46,19 @@ def _reached(judge: Callable[..., list[claims.Verdict]], attack: str) -> Callabl
 
 
 def _curves(pairs: str) -> list[Source]:
-    standard, twin = ("standard", pairs), ("adversarial", pairs)
+    standard, twin = _twins(pairs)
     return [
         Source("C03", (standard,), _reached(claims.c03, STRONG), f"{pairs}, {STRONG}"),
-        Source("C04", (standard, twin), _reached(claims.c04, MATCHED), f"{pairs}, {MATCHED}"),
         Source("C05", (standard,), _reached(claims.c05, STRONG), f"{pairs}, {STRONG}"),
         Source("C05", (twin,), _reached(claims.c05, MATCHED), f"{pairs}, {MATCHED}"),
-        Source("C10", (standard, twin), _reached(claims.c10, MATCHED), f"{pairs}, {MATCHED}"),
+        *_at_equal_utility(pairs, MATCHED),
+    ]
+
+
+def _at_equal_utility(pairs: str, attack: str, architectures: tuple[str, ...] = ()) -> list[Source]:
+    return [
+        Source(id, _twins(pairs), _reached(judge, attack), f"{pairs}, {attack}", architectures=architectures)
+        for id, judge in (("C04", claims.c04), ("C10", claims.c10))
     ]
 
 
@@ -83,16 +89,7 @@ def _defenses(how: str, attack: str) -> list[Source]:
 SOURCES = [
     *_curves("neighbours"),
     *_curves("uniform"),
-    *(
-        Source(
-            id,
-            _twins("neighbours"),
-            _reached(judge, WEAK),
-            f"neighbours, {WEAK}",
-            architectures=("wide_resnet50_4", "vgg16"),
-        )
-        for id, judge in (("C04", claims.c04), ("C10", claims.c10))
-    ),
+    *_at_equal_utility("neighbours", WEAK, architectures=("wide_resnet50_4", "vgg16")),
     Source(
         "C06",
         (("standard", "attacked"),),

@@ -109,9 +109,10 @@ def measured(
     started = time.monotonic()
     blocks = []
     folder = WORK / key(asdict(asked) if part is None else {"part": part, **asdict(asked)})
-    chunks = torch.arange(asked.images if images is None else images, device=device).split(AT_ONCE[device.type])
+    at_once = AT_ONCE[device.type]
+    chunks = torch.arange(asked.images if images is None else images, device=device).split(at_once)
     for number, chosen in enumerate(track(chunks, description=description)):
-        path = folder / f"{number:04d}-of-{AT_ONCE[device.type]}.nc"
+        path = folder / f"{number:04d}-of-{at_once}.nc"
         if not (resume and path.exists()):
             write(block(chosen), path)
         blocks.append(read(path))
