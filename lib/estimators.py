@@ -54,7 +54,7 @@ def standard_error(replicates: Tensor) -> Tensor:
 
 def order_means(
     game: Game,
-    design: Design,
+    design: Design | Sequence[Design],
     *,
     orders: Sequence[int],
     replicates: int,
@@ -63,21 +63,26 @@ def order_means(
 ) -> OrderMeans:
     """I^(m) of every image, at each of the ``orders``, by a design's contrasts of four evaluations of v (Eq. 2).
 
-    ``seeds`` has one tuple an image, such as (seed, row): with the order it decides all draws, and the coalitions are
-    common to all variants that the game plays. With ``errors``, one an order, there are as many replicates as bring
-    the sampling error of every variant and of its difference from the first one, root mean square over the images,
-    down to the wanted error, at least ``PILOT`` and at most ``replicates``; what a separate pilot spends is counted.
+    ``design`` is that of every image, or, in a sequence, of one image each. ``seeds`` has one tuple an image, such as
+    (seed, row): with the order it decides all draws, and the coalitions are common to all variants of the game. With
+    ``errors``, one an order, there are as many replicates as bring the sampling error of every variant and of its
+    difference from the first one, root mean square over the images, down to the wanted error, at least ``PILOT`` and at
+    most ``replicates``; what a separate pilot spends is counted.
     Raises ValueError for fewer than two replicates, or errors that are not positive or not one an order.
     """
     if replicates < 2:
         raise ValueError(f"at least 2 replicates are needed for an error; got {replicates}")
     if errors is not None and (len(errors) != len(orders) or not all(error > 0 for error in errors)):
         raise ValueError(f"errors must be positive, one for each of {len(orders)} orders; got {list(errors)}")
+    designs = [design] * len(seeds) if callable(design) else design
     passes = 0
 
     def draw(order: int, count: int, stage: int) -> Tensor:
         nonlocal passes
-        drawn = [design(order, count, generator(*seed, order, stage)) for seed in seeds]
+        drawn = [
+            of_image(order, count, generator(*seed, order, stage))
+            for of_image, seed in zip(designs, seeds, strict=True)
+        ]
         corners = torch.stack([coalitions for coalitions, _ in drawn])
         values = game(corners.flatten(1, 2)).cpu()
         passes += values.numel()

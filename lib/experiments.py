@@ -14,7 +14,8 @@ from lib import controls, datasets, designs, estimators, game, models, players, 
 from lib.attacks import Attack, attack_targets, calibrated_pgd, pgd, untargeted_utility
 from lib.datasets import Dataset
 
-FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
+FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+"""The orders of the published measurements, as fractions of n − 2: those of S-Table 1 and one more of the high ones."""
 
 
 @dataclass(frozen=True)
@@ -252,38 +253,22 @@ def measure(
 
     ``rows`` (I,) names the images: with the seed it decides the draws of each, whatever else is measured with it.
     ``design`` and ``group`` None are those that need the fewest passes for the sampling. Each point cloud has players
-    of its own, the regions of its first variant, and is measured by itself.
+    of its own, the regions of its first variant.
     """
-    of_logits = game.named_value(value)
     name, size = designs.chosen(sampling, design=design, group=group)
-
-    def order_means(of: players.Players, chosen: slice) -> estimators.OrderMeans:
+    of: players.Players | list[players.Players]
+    drawing: designs.Design | list[designs.Design]
+    if datasets.is_cloud(images):
+        of = [players.regions(cloud) for cloud in images[0]]
+        drawing = [designs.design(name, each, sampling=sampling, group=size) for each in of]
+    else:
+        of = players.grid(*images.shape[-2:], side=grid)
         drawing = designs.design(name, of, sampling=sampling, group=size)
-        played = game.MaskingGame(
-            model,
-            of,
-            images[:, chosen],
-            labels[chosen],
-            baseline=baseline,
-            value=of_logits,
-            batch_size=batch_size,
-        )
-        seeds = [(seed, row) for row in rows[chosen]]
-        return estimators.order_means(played, drawing, orders=orders, replicates=replicates, errors=errors, seeds=seeds)
-
-    if not datasets.is_cloud(images):
-        return order_means(players.grid(*images.shape[-2:], side=grid), slice(None))
-    return joined([order_means(players.regions(cloud), slice(k, k + 1)) for k, cloud in enumerate(images[0])])
-
-
-def joined(estimates: list[estimators.OrderMeans]) -> estimators.OrderMeans:
-    """Estimates at the same orders, each of some images, as one of all of them."""
-    most = max(each.replicates.shape[-2] for each in estimates)
-    padded = [
-        torch.nn.functional.pad(each.replicates, (0, 0, 0, most - each.replicates.shape[-2]), value=torch.nan)
-        for each in estimates
-    ]
-    return estimators.OrderMeans(estimates[0].orders, torch.cat(padded, -3), sum(each.passes for each in estimates))
+    played = game.MaskingGame(
+        model, of, images, labels, baseline=baseline, value=game.named_value(value), batch_size=batch_size
+    )
+    seeds = [(seed, row) for row in rows]
+    return estimators.order_means(played, drawing, orders=orders, replicates=replicates, errors=errors, seeds=seeds)
 
 
 def order_curves(

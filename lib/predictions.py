@@ -24,7 +24,7 @@ def masks_matter(measured: xr.Dataset, name: str, attack: str) -> claims.Verdict
 
     The share of |ΔI| at m ≥ 0.8n is then smaller, on the images that both attacks brought to the utility.
     """
-    used = reached(reached(measured, attack), name)
+    used = claims.listed(reached(reached(measured, attack), name))
     fractions = used.fraction.values
     both = used.difference.sel(attack=[attack, name]).transpose("image", "attack", "order").values
     fall = statistic_interval(

@@ -125,6 +125,11 @@ def test_a_fraction_outside_0_to_1(fraction, empty_folder):
         sampling.orders(256, [0.5, fraction])
 
 
+def test_an_order_given_twice(empty_folder):
+    with pytest.raises(ValueError, match=r"0\.8 and 0\.85 of n−2 are both the order 11 of 16 players: leave one out"):
+        sampling.orders(16, [0.1, 0.8, 0.85, 0.9])
+
+
 @pytest.mark.parametrize("order", [-1, 5, 6, 2.5])
 def test_an_order_outside_0_to_n_minus_2(order, empty_folder):
     with pytest.raises(ValueError, match=rf"interaction of 6 players has an order in 0\.\.4; got {order}"):
