@@ -279,17 +279,16 @@ def same_images(curves: xr.Dataset, games: xr.Dataset) -> xr.Dataset:
 
     ``curves`` are of ``experiments.order_curves``, ``games`` of ``defenses``, both of one model; only images that
     reached the utility in both are given. On another device rounding may lead the same attack to another perturbation
-    of that utility. Raises ValueError where the curves lack the attack or an image, or where the attack, carried out
-    again for ``games``, led outside the window of the utility.
+    of that utility. Raises ValueError where the two are of different models, or the curves lack the attack or an image.
     """
     attack, rows = games.attrs["calibrated_attack"], games.image.values
+    of_curves, of_games = (f"{each.attrs['dataset']}/{each.attrs['model']}" for each in (curves, games))
+    if of_curves != of_games:
+        raise ValueError(f"the interactions are of {of_curves}, the frequencies of {of_games}: give those of one model")
     if attack not in curves.attack.values or not set(rows) <= set(curves.image.values):
         raise ValueError(f"the interactions do not have the attack {attack!r} on all {len(rows)} images: measure them")
     matching = curves.sel(image=rows)
-    low, high = experiments.window(float(attack.partition(" ")[2]))
     both = matching.reached.sel(attack=attack).values & games.reached.values
-    if abs(matching.utility.sel(attack=attack) - games.utility).values[both].max(initial=0.0) > high - low:
-        raise ValueError(f"the attack {attack!r} led to other utilities than where the interactions were measured")
     subjects = matching.sel(variant=["normal", attack]).rename(variant="subject").assign_coords(subject=list(SUBJECTS))
     joined = subjects[["interaction", "sampling_error"]].assign(amplitude=games.amplitude)
     return joined.isel(image=both.nonzero()[0])

@@ -133,24 +133,23 @@ def curves_and_games(images=4):
     """Order curves of five images, and games of the last four of them, in another order."""
     rng = np.random.default_rng(0)
     variants = ["normal", "untargeted 8", "untargeted 2"]
-    utility = rng.normal(size=(2, 5))
+    of_model = {"dataset": "tiny", "model": "resnet18-standard"}
     curves = xr.Dataset(
         {
             "interaction": (("variant", "image", "order"), rng.normal(size=(3, 5, 2))),
             "sampling_error": (("variant", "image", "order"), rng.random((3, 5, 2))),
-            "utility": (("attack", "image"), utility),
             "reached": (("attack", "image"), np.array([[True] * 5, [True, False, True, True, True]])),
         },
         coords={"variant": variants, "attack": variants[1:], "image": [7, 1, 2, 3, 4]},
+        attrs=of_model,
     )
     games = xr.Dataset(
         {
             "amplitude": (("subject", "image", "radius"), rng.random((2, 4, 3))),
-            "utility": ("image", utility[1, [4, 3, 2, 1]]),
             "reached": ("image", np.array([True, False, True, True])),
         },
         coords={"subject": ["normal", "adversarial"], "image": [4, 3, 2, 1]},
-        attrs={"calibrated_attack": "untargeted 2"},
+        attrs={**of_model, "calibrated_attack": "untargeted 2"},
     )
     return curves, games
 
@@ -163,18 +162,16 @@ def test_same_images_are_joined_by_their_rows():
     assert np.array_equal(found.interaction.sel(subject="adversarial"), expected)
     assert np.array_equal(found.interaction.sel(subject="normal"), curves.interaction[0][[4, 2]])
     assert np.array_equal(found.amplitude, games.amplitude[:, [0, 2]])
-    elsewhere = games.assign(utility=games.utility + 0.1)  # inside the window (2, 2.125], by another perturbation
-    assert parts.same_images(curves, elsewhere).equals(found)
 
 
-def test_other_attacks_images_or_utilities_are_not_joined():
+def test_other_models_attacks_or_images_are_not_joined():
     curves, games = curves_and_games()
     with pytest.raises(ValueError, match="do not have the attack 'untargeted 2' on all 4 images"):
         parts.same_images(curves.sel(attack=["untargeted 8"]), games)
     with pytest.raises(ValueError, match="do not have the attack 'untargeted 2' on all 4 images"):
         parts.same_images(curves.isel(image=slice(3)), games)
-    with pytest.raises(ValueError, match="led to other utilities"):
-        parts.same_images(curves, games.assign(utility=games.utility + 1))
+    with pytest.raises(ValueError, match="are of tiny/another, the frequencies of tiny/resnet18-standard"):
+        parts.same_images(curves.assign_attrs(model="another"), games)
 
 
 # Detectors.
