@@ -63,19 +63,21 @@ def order_pictures(
         )
         for view in views
     ]
+    figure, table = plt.subplots(
+        len(views),
+        5,
+        figsize=(10.5, 2.3 * len(views)),
+        width_ratios=[1, 1, 1, 1.4, 1.6],
+        squeeze=False,
+        layout="constrained",
+    )
     pictures = []
-    for place in range(len(orders)):
-        figure, table = plt.subplots(
-            len(views),
-            5,
-            figsize=(10.5, 2.3 * len(views)),
-            width_ratios=[1, 1, 1, 1.4, 1.6],
-            squeeze=False,
-            layout="constrained",
-        )
-        for line, view, found in zip(table, views, measured, strict=True):
-            _draw(line, view, found, place, orders=orders, heights=heights)
-        pictures.append(plots.png(figure))
+    with plt.rc_context({"axes.titley": 1.0}):  # else every title looks for room first, for longer than drawing takes
+        for place in range(len(orders)):
+            for line, view, found in zip(table, views, measured, strict=True):
+                _draw(line, view, found, place, orders=orders, heights=heights)
+            pictures.append(plots.png(figure))
+            figure.set_layout_engine("none")  # the first picture's holds for all
     return pictures
 
 
@@ -133,6 +135,8 @@ def _measured(
 def _draw(
     line: Sequence[Axes], view: View, found: _Measured, place: int, *, orders: list[int], heights: tuple[float, float]
 ) -> None:
+    for axes in line:
+        axes.clear()
     image, change, masked, histogram, curve = line
     plots.show(image, view.changed[0].cpu(), title=view.title)
     plots.show(change, (view.changed[0] - view.normal[0]).cpu(), title="the change", limit=32 / 255)
