@@ -7,10 +7,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_curve
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from lib.game import Game
@@ -108,6 +104,8 @@ class Detection:
 
     def roc(self, attack: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The shares of normal images and of adversarial images that are flagged, threshold by threshold."""
+        from sklearn.metrics import roc_curve  # takes seconds, which every chapter and command would wait for
+
         flagged_normal, flagged_adversarial, _ = roc_curve(*_pooled(self.normal, self.adversarial[attack]))
         return flagged_normal, flagged_adversarial
 
@@ -147,6 +145,10 @@ def detect(
     order = np.random.default_rng(seed).permutation(len(plain))
     train, test = order[:fitted], np.sort(order[fitted:])
     target, features = _pooled(plain[train], twins[seen][train])
+    from sklearn.linear_model import LogisticRegression  # as above
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     detector = make_pipeline(StandardScaler(), LogisticRegression()).fit(features, target)
     scores = {attack: detector.decision_function(each[test]) for attack, each in twins.items()}
     return Detection(test, detector.decision_function(plain[test]), scores)
