@@ -13,7 +13,7 @@ from lib.__main__ import app
 
 FILES = results.published()
 SAME = {
-    "disentanglement": 0.01,
+    "disentanglement": 0.02,  # on another device the sign of a sum that is nearly 0 may tip over, in its lower estimate
     "locality": 0.01,
     "right": 0,
     "radius": 0.02,  # some of a thousand noisy copies may tip over
