@@ -91,22 +91,21 @@ def execute(out: Path = BUILD, root: Path = ROOT) -> Path:
     """Copy the book to ``out/source`` with its notebooks executed, their kernels started in ``root``.
 
     As many run at once as there are processor cores, those first that took longest when the book was last stored.
-    Raises ChildProcessError, with what papermill said, for the first notebook that fails.
+    Raises RuntimeError, with what papermill said, for the first notebook that fails.
     """
     cores, chosen = os.cpu_count() or 1, notebooks(root)
     before = json.loads((root / RUNTIMES).read_text(encoding="utf-8"))["seconds"] if (root / RUNTIMES).is_file() else {}
     with replacing(out / "source") as source:
         _copy(root, source)
-        with ThreadPoolExecutor(cores) as pool:
-            longest_first = sorted(chosen, key=lambda notebook: -before.get(str(notebook), 0))
-            threads = max(1, cores // len(chosen))
-            jobs = {pool.submit(_execute, notebook, source, root, threads): notebook for notebook in longest_first}
-            try:
-                for job in track(as_completed(jobs), "Executing the notebooks", total=len(jobs), console=console):
-                    job.result()
-            finally:
-                pool.shutdown(cancel_futures=True)
-        seconds = {str(jobs[job]): job.result() for job in sorted(jobs, key=lambda job: chosen.index(jobs[job]))}
+        threads, pool = max(1, cores // len(chosen)), ThreadPoolExecutor(cores)
+        longest_first = sorted(chosen, key=lambda notebook: -before.get(str(notebook), 0))
+        jobs = {notebook: pool.submit(_execute, notebook, source, root, threads) for notebook in longest_first}
+        try:
+            for job in track(as_completed(jobs.values()), "Executing the notebooks", total=len(jobs), console=console):
+                job.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+        seconds = {str(notebook): jobs[notebook].result() for notebook in chosen}
         machine = f"{platform.machine()}, {cores} processor cores"
         took = {"machine": machine, "date": datetime.now(UTC).date().isoformat(), "seconds": seconds}
         (source / RUNTIMES).write_text(json.dumps(took, indent=1) + "\n", encoding="utf-8")
@@ -118,10 +117,7 @@ def _execute(notebook: Path, source: Path, root: Path, threads: int) -> int:
     started = time.monotonic()
     command = [sys.executable, "-m", "papermill", str(root / notebook), str(source / notebook), "--kernel", "python3"]
     command += ["--cwd", str(root), "--no-progress-bar", "--log-level", "ERROR"]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise ChildProcessError(f"{notebook} could not be executed:\n{done.stderr}")
+    _run(command, f"{notebook} could not be executed", OMP_NUM_THREADS=str(threads))
     _tidy(source / notebook, root)
     return round(time.monotonic() - started)
 
@@ -265,16 +261,15 @@ def _pages(source: Path, scratch: Path, builder: str) -> Path:
     command += ["--path-output", str(scratch), "--builder", builder, "-W", "-n", "--keep-going", "--quiet"]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with console.status("Building the pages"):
-        result = subprocess.run(
-            command,
-            env={**os.environ, "PYTHONPATH": path},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    if result.returncode:
-        raise RuntimeError(f"the pages could not be built:\n{result.stderr}")
+        _run(command, "the pages could not be built", PYTHONPATH=path)
     return scratch / "_build" / builder
+
+
+def _run(command: list[str], failure: str, **environment: str) -> None:
+    """Run a command with more in its environment; where it fails, RuntimeError says so and what it printed."""
+    result = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+    if result.returncode:
+        raise RuntimeError(f"{failure}:\n{result.stderr}")
 
 
 def _describe_figures(notebook: nbformat.NotebookNode) -> None:

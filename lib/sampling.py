@@ -46,11 +46,10 @@ def context_ranks(pairs: Tensor, contexts: int, n: int, *, generator: torch.Gene
 
 def orders(n: int, fractions: list[float]) -> list[int]:
     """Orders m = int((n − 2)·f) of the fractions f in [0, 1]; raises ValueError for others, and for an order twice."""
+    given: dict[int, float] = {}
     for fraction in fractions:
         if not 0 <= fraction <= 1:
             raise ValueError(f"an order is given as a fraction of n−2 in [0, 1]; got {fraction}")
-    given: dict[int, float] = {}
-    for fraction in fractions:
         order = int((n - 2) * fraction)
         if order in given:
             raise ValueError(

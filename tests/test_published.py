@@ -13,10 +13,10 @@ from lib.__main__ import app
 
 FILES = results.published()
 SAME = {
-    "disentanglement": 0.02,  # on another device the sign of a sum that is nearly 0 may tip over, in its lower estimate
+    "disentanglement": 0.01,
     "locality": 0.01,
     "right": 0,
-    "radius": 0.02,  # some of a thousand noisy copies may tip over
+    "radius": 0.005,  # some of a thousand noisy copies may tip over
     "misled": 0,
     "corrected": 0.21,  # one of five draws may tip over
     "adversarial_distance": 0.02,
