@@ -131,7 +131,7 @@ SOURCES = [
         architectures=SIDE,
     ),
     *(
-        Source("C20", ((how, "contexts"),), claims.c20, "neighbours, normal images", architectures=("resnet18",))
+        Source("C20", ((how, "contexts"),), claims.c20, "neighbours, normal images", architectures=SIDE)
         for how in ("standard", "adversarial")
     ),
     *(
