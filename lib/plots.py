@@ -7,8 +7,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -108,16 +111,20 @@ def small_multiples(names: Sequence[str], draw: Callable[[Axes, str], None], *, 
     return figure
 
 
-def show(axes: Axes, image: Tensor, *, title: str = "", limit: float | None = None) -> None:
+def show(axes: Axes, image: Tensor, *, title: str = "", limit: float | None = None) -> AxesImage:
     """An image (C, H, W): in grey or colour over [0, 1], or signed from −limit (blue) to limit (red)."""
-    if limit is not None:
-        axes.imshow(image.mean(0).numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
-    elif len(image) == 1:
-        axes.imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=1)
-    else:
-        axes.imshow(image.permute(1, 2, 0).numpy())
+    least, most, colors = (0.0, 1.0, "gray") if limit is None else (-limit, limit, "RdBu_r")
+    shown = axes.imshow(pixels(image, signed=limit is not None), cmap=colors, vmin=least, vmax=most)
     axes.set_title(title, fontsize=9)
     axes.set_axis_off()
+    return shown
+
+
+def pixels(image: Tensor, *, signed: bool = False) -> NDArray[np.float32]:
+    """An image (C, H, W) as matplotlib has it: colours (H, W, C), or one value a pixel (H, W): grey, or the mean."""
+    if signed:
+        return image.mean(0).numpy()
+    return image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).numpy()
 
 
 def outline(axes: Axes, players: Sequence[int], *, side: int, pixels: int) -> None:
@@ -131,9 +138,10 @@ def outline(axes: Axes, players: Sequence[int], *, side: int, pixels: int) -> No
 
 def png(figure: Figure, *, dpi: int = 80, colors: int = 64) -> bytes:
     """The figure as a small PNG of few colours; closes the figure."""
-    full = io.BytesIO()
-    figure.savefig(full, format="png", dpi=dpi)
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # once, where savefig would go through the figure twice
     plt.close(figure)
     small = io.BytesIO()
-    Image.open(full).convert("RGB").quantize(colors).save(small, format="png", optimize=True)
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(colors).save(small, "png", optimize=True)
     return small.getvalue()

@@ -6,18 +6,18 @@ import ipywidgets
 
 
 def epsilon_order(
-    draw: Callable[[float], list[bytes]], *, epsilons: Sequence[float], orders: Sequence[int], n: int
+    draw: Callable[[Sequence[float]], list[list[bytes]]], *, epsilons: Sequence[float], orders: Sequence[int], n: int
 ) -> ipywidgets.VBox:
-    """Two sliders, ε and order, over PNG pictures: ``draw(epsilon)`` gives one picture an order; the last ones first.
+    """Two sliders, ε and order, over PNG pictures; the last ones first.
 
-    An order is shown as m and as its percentage of n−2.
+    ``draw(epsilons)`` gives for each ε one picture an order. An order is shown as m and as its percentage of n−2.
 
     Without a kernel the sliders choose among the pictures drawn beforehand. With one, the button draws the chosen
     column anew at an ε of the reader's own.
     """
     if not epsilons or not orders:
         raise ValueError("at least one epsilon and one order are needed")
-    pictures = [_images(draw(epsilon)) for epsilon in epsilons]
+    pictures = [_images(column) for column in draw(epsilons)]
     columns = [ipywidgets.Stack(children=column, selected_index=len(orders) - 1) for column in pictures]
     view = ipywidgets.Stack(children=columns, selected_index=len(epsilons) - 1)
     wide = ipywidgets.Layout(width="95%")
@@ -40,7 +40,8 @@ def epsilon_order(
     own = ipywidgets.BoundedFloatText(value=12.0, min=0.0, max=255.0, step=1.0, description="own ε·255")
 
     def recompute() -> None:
-        for picture, png in zip(pictures[epsilon.index], draw(own.value / 255), strict=True):
+        (column,) = draw([own.value / 255])
+        for picture, png in zip(pictures[epsilon.index], column, strict=True):
             picture.value = png
 
     return ipywidgets.VBox([epsilon, order, view, _live(own, recompute, "draws this column anew at your ε")])

@@ -1,7 +1,9 @@
-"""The ε × order view: a picture an order, its numbers those of the estimators, its cost as said."""
+"""The ε × order view: a picture an ε and order, its numbers those of the estimators, its cost as said."""
 
 import io
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -9,58 +11,104 @@ from PIL import Image
 from lib import experiments, views
 
 ORDERS = [25, 127, 229]
+EPSILONS = [0.1, 0.2]
 
 
 @pytest.fixture
 def made(network, pictures):
-    """A view of two images of 32 × 32 pixels, the second variant in other colours."""
+    """A view of two images of 32 × 32 pixels, changed to other colours, by each of the ``changes``."""
 
-    def make(changed: float = 0.1) -> views.View:
+    def make(*changes: float) -> views.View:
         images, labels = pictures(2, side=32)
-        return views.View("a network", network(), images, (images + changed).clamp(0, 1), labels, rows=[3, 8])
+        changed = torch.stack([(images + change).clamp(0, 1) for change in changes or EPSILONS])
+        return views.View("a network", network(), images, changed, labels, rows=[3, 8])
 
     return make
 
 
-def draw(*lines: views.View) -> list[bytes]:
+def draw(*lines: views.View, epsilons: list[float] = EPSILONS) -> list[list[bytes]]:
     return views.order_pictures(
-        lines, orders=ORDERS, baseline=torch.full((1, 32, 32), 0.5), heights=(-0.1, 0.1), contexts=4, replicates=2
+        lines,
+        epsilons=epsilons,
+        orders=ORDERS,
+        baseline=torch.full((1, 32, 32), 0.5),
+        heights=(-0.1, 0.1),
+        contexts=4,
+        replicates=2,
     )
 
 
-def test_a_picture_an_order_grows_with_the_views(made):
-    one, two = draw(made()), draw(made(), made(0.2))
-    assert len(one) == len(two) == len(ORDERS) and len(set(one)) == len(ORDERS)
-    (width, height), (same, twice) = (Image.open(io.BytesIO(found[0])).size for found in (one, two))
+def test_a_picture_an_epsilon_and_order_grows_with_the_views(made):
+    one, two = draw(made()), draw(made(), made())
+    assert [len(column) for column in one] == [len(ORDERS)] * len(EPSILONS)
+    assert len({picture for column in one for picture in column}) == len(ORDERS) * len(EPSILONS)
+    (width, height), (same, twice) = (Image.open(io.BytesIO(found[0][0])).size for found in (one, two))
     assert same == width and twice == 2 * height
 
 
-def test_same_seed_draws_the_same_and_another_change_another_picture(made):
+def test_same_seed_draws_the_same_whatever_else_is_drawn(made):
     assert draw(made()) == draw(made())
-    assert all(a != b for a, b in zip(draw(made()), draw(made(0.2)), strict=True))
+    (alone,) = draw(made(0.2), epsilons=[0.2])
+    pixels = [[np.asarray(Image.open(io.BytesIO(png)).convert("L")) for png in of] for of in (alone, draw(made())[1])]
+    for one, other in zip(*pixels, strict=True):
+        apart = np.abs(one.astype(float) - other).mean()
+        assert apart < 3, "the same picture, but for the place of its panels, which the first one decides"
 
 
 def test_what_is_shown_is_what_the_estimators_give(made):
     view, baseline = made(), torch.full((1, 32, 32), 0.5)
     settings = {"baseline": baseline, "replicates": 2, "seed": 5}
     found = views._measured(view, ORDERS, contexts=4, pair_sampling="neighbours", **settings)
-    both = torch.stack([view.normal, view.changed])
-    estimate = experiments.measure(view.model, both, view.labels, orders=ORDERS, rows=view.rows, **settings)
-    normal, changed = estimate.mean()
-    torch.testing.assert_close(found.change, (normal - changed).mean(0))
-    shown = (found.masked != 0.5).any(1).flatten(1).sum(1)
-    assert shown.tolist() == [4 * (m + 2) for m in ORDERS], "m players of 2 × 2 pixels and the pair"
+    for k in range(len(EPSILONS)):
+        both = torch.stack([view.normal, view.changed[k]])
+        estimate = experiments.measure(view.model, both, view.labels, orders=ORDERS, rows=view.rows, **settings)
+        normal, changed = estimate.mean()
+        torch.testing.assert_close(found.change[k], (normal - changed).mean(0))
+    shown = (found.masked != 0.5).any(2).flatten(2).sum(2)
+    assert shown.tolist() == [[4 * (m + 2) for m in ORDERS]] * 2, "m players of 2 × 2 pixels and the pair"
     unchanged = views._measured(made(0.0), ORDERS, contexts=4, pair_sampling="neighbours", **settings)
     assert torch.equal(unchanged.delta[0], unchanged.delta[1]) and not unchanged.change.any()
 
 
-def test_cost_is_four_passes_a_replicate_and_a_context(made):
+def test_turning_sets_every_panel_to_its_epsilon_and_order(made):
+    view = made()
+    settings = {"baseline": torch.full((1, 32, 32), 0.5), "replicates": 2, "seed": 5}
+    found = views._measured(view, ORDERS, contexts=4, pair_sampling="neighbours", **settings)
+    figure, line = plt.subplots(1, 5)
+    turn = views._draw(line, view, found, epsilons=EPSILONS, orders=ORDERS, heights=(-0.1, 0.1))
+    image, change, masked, histogram, curve = line
+    for k, epsilon in enumerate(EPSILONS):
+        for place, m in enumerate(ORDERS):
+            turn(k, place)
+            shown = [axes.images[0].get_array() for axes in (image, change, masked)]
+            for pixels, wanted in zip(
+                shown, (view.changed[k, 0], view.changed[k, 0] - view.normal[0], found.masked[k, place]), strict=True
+            ):
+                np.testing.assert_allclose(pixels, wanted[0])
+            assert change.get_title() == f"the change, ε = {epsilon * 255:g}/255"
+            assert masked.get_title() == f"m = {m} and the pair"
+            normal, changed = (patch.get_data() for patch in histogram.patches)
+            for steps, delta in ((normal, found.delta[0, place]), (changed, found.delta[1 + k, place])):
+                assert steps.values.sum() == len(delta)
+                assert steps.edges[0] <= delta.min() <= delta.max() <= steps.edges[-1]
+            _, means, mark = curve.lines
+            np.testing.assert_array_equal(means.get_ydata(), found.change[k])
+            assert (*mark.get_xdata(), *mark.get_ydata()) == (m / 254, found.change[k, place])
+    plt.close(figure)
+
+
+def test_cost_is_four_passes_a_replicate_and_a_context_of_the_normal_images_and_each_change(made):
     view = made()
     played = []
     view.model.register_forward_hook(lambda model, inputs, output: played.append(len(inputs[0])))
     draw(view)
     baselines = 2  # each of the two games asks once how many classes there are
-    assert sum(played) == 4 * len(ORDERS) * (2 * 2 * 2 + 2 * 4) + baselines
+    assert sum(played) == 4 * len(ORDERS) * (1 + len(EPSILONS)) * (2 * 2 + 4) + baselines
+
+
+def test_changes_that_are_not_one_an_epsilon_are_refused(made):
+    with pytest.raises(ValueError, match="'a network' has 1 changes for 2 epsilons: one each"):
+        draw(made(0.1))
 
 
 def test_no_view_is_refused():

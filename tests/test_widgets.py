@@ -14,15 +14,15 @@ def drawn():
 
 @pytest.fixture
 def view(drawn):
-    def draw(epsilon):
-        drawn.append(epsilon)
-        return [f"{epsilon * 255:g} {order}".encode() for order in ORDERS]
+    def draw(epsilons):
+        drawn.append(epsilons)
+        return [[f"{epsilon * 255:g} {order}".encode() for order in ORDERS] for epsilon in epsilons]
 
     return widgets.epsilon_order(draw, epsilons=EPSILONS, orders=ORDERS, n=256)
 
 
 def test_every_picture_is_drawn_once_and_in_its_place(view, drawn):
-    assert drawn == EPSILONS
+    assert drawn == [EPSILONS], "all at once"
     columns = view.children[2].children
     assert [[image.value for image in column.children] for column in columns] == [
         [b"0 25", b"0 127", b"0 241"],
@@ -43,7 +43,7 @@ def test_button_draws_the_chosen_column_at_the_readers_epsilon(view):
 
 def test_nothing_to_show_is_refused():
     with pytest.raises(ValueError, match="at least one epsilon and one order"):
-        widgets.epsilon_order(lambda epsilon: [], epsilons=[], orders=ORDERS, n=256)
+        widgets.epsilon_order(lambda epsilons: [], epsilons=[], orders=ORDERS, n=256)
 
 
 def test_chooser_draws_each_place_and_another_image_at_the_readers_wish():
