@@ -9,7 +9,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lib import book as the_book
 from lib import contexts as the_contexts
 from lib import datasets, defense_experiments, designs, experiments, ledger, models, results, training
 from lib import disentanglement as the_disentanglement
@@ -398,6 +397,8 @@ def book(
     """Execute every chapter and build the book: _build/html/index.html."""
     if stored and (keep or pin):
         raise ValueError("--stored executes nothing, so there is nothing to --keep or --pin: choose one of them")
+    from lib import book as the_book  # takes seconds, which every other command would wait for
+
     if stored:
         the_book.stage()
     else:
