@@ -170,21 +170,40 @@ def dress(source: Path) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def key_numbers(notebook: Path) -> dict[str, float]:
-    """The numbers that an executed notebook glued, by name; glued tables and figures are left out."""
+def key_numbers(outputs: Sequence[nbformat.NotebookNode]) -> dict[str, float]:
+    """The numbers that outputs of cells glue, by name; glued tables and figures are left out."""
     found = {}
-    for cell in nbformat.read(notebook, as_version=4).cells:
-        for output in cell.get("outputs", []):
-            name = output.get("metadata", {}).get("scrapbook", {}).get("name")
-            text = output.get("data", {}).get("application/papermill.record/text/plain", "")
-            if name is not None and re.fullmatch(r"-?[\d.]+(e-?\d+)?|nan", text):
-                found[name] = float(text)
+    for output in outputs:
+        name = output.get("metadata", {}).get("scrapbook", {}).get("name")
+        text = output.get("data", {}).get("application/papermill.record/text/plain", "")
+        if name is not None and re.fullmatch(r"-?[\d.]+(e-?\d+)?|nan", text):
+            found[name] = float(text)
     return found
 
 
 def found_numbers(source: Path, root: Path = ROOT) -> dict[str, float]:
     """The numbers that the executed notebooks in ``source`` glued, by name, of all chapters together."""
-    return {name: value for notebook in notebooks(root) for name, value in key_numbers(source / notebook).items()}
+    executed = [nbformat.read(source / notebook, as_version=4) for notebook in notebooks(root)]
+    return key_numbers([output for each in executed for cell in each.cells for output in cell.get("outputs", [])])
+
+
+def pinned_numbers(root: Path = ROOT) -> dict[str, dict[str, Any]]:
+    """The pinned key numbers by name, each a value, a tolerance and what it is."""
+    files = (root / "data" / "key_numbers").glob("*.json")
+    return {name: entry for path in files for name, entry in json.loads(path.read_text(encoding="utf-8")).items()}
+
+
+def astray(found: dict[str, float], pinned: dict[str, dict[str, Any]]) -> list[str]:
+    """What is wrong with the found numbers that are not pinned, or not within the tolerance of what is pinned."""
+    wrong = [
+        f"{name}, found {value}, is not in data/key_numbers" for name, value in found.items() if name not in pinned
+    ]
+    for name in found.keys() & pinned.keys():
+        entry = pinned[name]
+        if not abs(found[name] - entry["value"]) <= entry["tolerance"]:
+            what = f"{entry['value']} ± {entry['tolerance']} ({entry['what']})"
+            wrong.append(f"{name}, found {found[name]}, is pinned as {what}")
+    return sorted(wrong)
 
 
 def pin(out: Path = BUILD, root: Path = ROOT) -> None:

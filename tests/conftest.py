@@ -17,7 +17,7 @@ settings.load_profile("tests")
 
 
 class ByFile(LoadFileScheduling):
-    """Gives the tests of a file, and all that read the executed book, to one process: what they share is made once."""
+    """Gives the tests of a file, and all that read the pages, to one process: what they share is made once."""
 
     def _split_scope(self, nodeid: str) -> str:
         return "tests/book" if nodeid.startswith("tests/book/") else super()._split_scope(nodeid)

@@ -185,3 +185,12 @@ def test_a_pinned_number_that_no_chapter_glues(numbers: Path, root: Path):
     with pytest.raises(ValueError, match=r"the notebooks in .*source glue no lost: glue each in a chapter, or take"):
         book.pin(root / "_build", root)
     assert {path: path.read_bytes() for path in numbers.iterdir()} == before
+
+
+def test_a_number_that_is_not_the_pinned_one_is_named(numbers: Path, root: Path):
+    (numbers / "a.json").write_text(json.dumps({"one": pinned("Δ of one"), "two": pinned("two")}))
+    entries = book.pinned_numbers(root)
+    assert not book.astray({"one": 0.119, "two": 0.081}, entries)
+    assert book.astray({"two": 0.1, "one": 0.121}, entries) == ["one, found 0.121, is pinned as 0.1 ± 0.02 (Δ of one)"]
+    assert book.astray({"one": float("nan")}, entries) == ["one, found nan, is pinned as 0.1 ± 0.02 (Δ of one)"]
+    assert book.astray({"three": 0.1}, entries) == ["three, found 0.1, is not in data/key_numbers"]

@@ -1,4 +1,4 @@
-"""The book, executed once and built once for every test of this folder, and a browser to open it."""
+"""The pages of the book, built once for every test of this folder, and a browser to open them."""
 
 import os
 import shutil
@@ -20,15 +20,11 @@ def without(program: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the book's sources with every notebook executed."""
-    return book.execute(tmp_path_factory.mktemp("book"))
-
-
-@pytest.fixture(scope="session")
-def site(executed: Path) -> Path:
-    """The folder of the pages built from them; building fails at any warning."""
-    return book.build(executed.parent).parent
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the pages, built from the stored outputs, which nbval checks; building fails at any warning."""
+    out = tmp_path_factory.mktemp("book")
+    book.stage(out)
+    return book.build(out).parent
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,87 @@
+"""Every notebook follows the conventions of a chapter, is stored as it was executed, and runs as a reader asks."""
+
+import json
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from lib import book, datasets
+
+WIDGET_BYTES = 600_000
+OWN = {
+    "datasets": ["modelnet10"],
+    "epsilon": 0.0314,
+    "utility": 2.0,
+    "fractions": [0.2, 0.9],
+    "sampling": "uniform",
+    "iterations": [4, 8],
+    "rates": [0.2],
+    "images": 6,
+    "few": 2,
+    "draws": 2,
+    "pairs": 3,
+    "contexts": 4,
+    "replicates": 4,
+    "seed": 1,
+}
+"""What a reader might set, of which a chapter takes the parameters that it has."""
+each_notebook = pytest.mark.parametrize("notebook", book.notebooks(), ids=str)
+
+
+def code_cells(notebook: Path) -> list[nbformat.NotebookNode]:
+    cells = nbformat.read(book.ROOT / notebook, as_version=4).cells
+    return [cell for cell in cells if cell.cell_type == "code"]
+
+
+def test_every_notebook_is_a_chapter():
+    assert sorted(book.ROOT.glob("book/*.ipynb")) == sorted(book.ROOT / path for path in book.notebooks())
+
+
+@each_notebook
+def test_widgets_weigh_no_more_than_a_photograph(notebook: Path):
+    """What a page holds of each widget shown: itself and all that it is made of, pictures included."""
+    state = book.widget_state(nbformat.read(book.ROOT / notebook, as_version=4))
+    for output in (output for cell in code_cells(notebook) for output in cell.outputs):
+        assert sum(len(json.dumps(state[model])) for model in book.held(state, json.dumps(output))) <= WIDGET_BYTES
+
+
+@each_notebook
+def test_one_cell_holds_the_parameters(notebook: Path):
+    tags = [cell.metadata.get("tags", []) for cell in code_cells(notebook)]
+    assert sum("parameters" in tag for tag in tags) == 1
+
+
+@each_notebook
+def test_tracked_notebook_holds_outputs_but_no_trace_of_the_machine(notebook: Path):
+    cells = code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    text = (book.ROOT / notebook).read_text(encoding="utf-8")
+    assert "papermill" not in nbformat.reads(text, as_version=4).metadata
+    assert str(Path.home()) not in text and str(book.ROOT) not in text
+
+
+def test_stored_chapters_glue_the_pinned_numbers():
+    """The executed cells are held against the same numbers by conftest.py."""
+    pinned = book.pinned_numbers()
+    found = book.found_numbers(book.ROOT)
+    assert found.keys() == pinned.keys()
+    assert not book.astray(found, pinned)
+
+
+@each_notebook
+def test_chapter_runs_with_parameters_of_a_readers_own(notebook: Path, tmp_path: Path):
+    dataset = "cifar10" if (datasets.LOCAL_DATA / "cifar10").is_dir() else "photos"
+    own = {"dataset": dataset, **OWN}
+    known = papermill.inspect_notebook(book.ROOT / notebook)
+    taken = {name: value for name, value in own.items() if name in known}
+    assert taken
+    papermill.execute_notebook(
+        book.ROOT / notebook,
+        tmp_path / "out.ipynb",
+        parameters=taken,
+        cwd=book.ROOT,
+        kernel_name="python3",
+        progress_bar=False,
+    )
