@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from lib import estimators, experiments, game, players, plots, sampling
+from lib.attacks import pgd
 
 GRID = 16
 """The players are GRID × GRID cells."""
@@ -30,6 +31,12 @@ class View:
     labels: Tensor
     rows: list[int]
     value: str = "log_probability"
+
+
+def attacked(model: nn.Module, images: Tensor, labels: Tensor, *, epsilons: Sequence[float]) -> Tensor:
+    """Adversarial images (E, K, C, H, W) of images (K, C, H, W), one of each for every ε: 20 steps of PGD of ε/8."""
+    each = [pgd(model, images, labels, epsilon=bound, step_size=bound / 8, steps=20) for bound in epsilons]
+    return torch.stack(each)
 
 
 def order_pictures(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lib import experiments, views
+from lib import attacks, experiments, views
 
 ORDERS = [25, 127, 229]
 EPSILONS = [0.1, 0.2]
@@ -36,6 +36,14 @@ def draw(*lines: views.View, epsilons: list[float] = EPSILONS) -> list[list[byte
         contexts=4,
         replicates=2,
     )
+
+
+def test_images_attacked_at_each_epsilon(network, pictures):
+    images, labels = pictures(2, side=32)
+    found = views.attacked(network(), images, labels, epsilons=[0, 4 / 255, 16 / 255])
+    assert found.shape == (3, *images.shape) and torch.equal(found[0], images)
+    assert [round(255 * (each - images).abs().max().item(), 3) for each in found] == [0, 4, 16]
+    assert torch.equal(found[1], attacks.pgd(network(), images, labels, epsilon=4 / 255, step_size=0.5 / 255, steps=20))
 
 
 def test_a_picture_an_epsilon_and_order_grows_with_the_views(made):
