@@ -1,4 +1,4 @@
-"""Images in [0, 1] with labels: the embedded ``photos`` task and CIFAR-10."""
+"""Images in [0, 1] with labels: the embedded ``photos`` task, CIFAR-10, ImageNet, and ModelNet10's point clouds."""
 
 import os
 import shutil
