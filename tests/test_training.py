@@ -178,7 +178,7 @@ def test_unknown_recipe(dataset, name, empty_folder):
 @RECIPES
 def test_training_learns_an_easy_task(about):
     data = toy(channels=3)
-    model, seconds = training.train(data, replace(about, epochs=5), device=CPU)
+    model, seconds = training.train(data, replace(about, epochs=10), device=CPU)
     assert seconds > 0
     assert not model.training and not any(p.requires_grad for p in model.parameters())
     assert all(value.isfinite().all() for value in model.state_dict().values())
