@@ -135,10 +135,12 @@ SOURCES = [
         for how in ("standard", "adversarial")
     ),
     *(
-        Source(
-            "C19", ((how, "neighbours"),), _reached(claims.c05, "untargeted 1"), "untargeted 1", dataset="modelnet10"
+        Source("C19", ((how, experiment),), _reached(claims.c05, attack), attack, dataset="modelnet10")
+        for how, experiment, attack in (
+            ("standard", "neighbours", WEAK),
+            ("standard", "strong", STRONG),
+            ("adversarial", "neighbours", WEAK),
         )
-        for how in ("standard", "adversarial")
     ),
 ]
 """Everything that is judged, in the order of the claims' table; a missing result makes the row "not run"."""
