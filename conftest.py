@@ -17,5 +17,7 @@ PINNED = book.pinned_numbers()
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     yield
     if isinstance(item, IPyNbCell):
-        wrong = book.astray(book.key_numbers(item.test_outputs), PINNED)
+        found, stored = (book.key_numbers(outputs) for outputs in (item.test_outputs, item.cell.outputs))
+        assert found.keys() == stored.keys(), "executed, the cell glues other numbers than those stored with it"
+        wrong = book.astray(found, PINNED)
         assert not wrong, "; ".join(wrong)
