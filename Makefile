@@ -4,8 +4,6 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed
-# One more than there are cores, for tests wait for browsers and kernels.
-PROCESSES = $$($(PYTHON) -c 'import os; print(1 + os.cpu_count())')
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +15,7 @@ pdf: $(INSTALLED) ## print the book as last executed, or as stored, by chromium:
 	$(PYTHON) -c 'from lib import book; print(book.pdf())'
 
 test: lint ## check the code, then run every test, notebook and page
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses $(PROCESSES) --nbval-lax tests book
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses logical --nbval-lax tests book
 
 lint: $(INSTALLED) ## check style and types
 	$(PYTHON) -m ruff check
