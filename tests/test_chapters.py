@@ -73,15 +73,11 @@ def test_stored_chapters_glue_the_pinned_numbers():
 @each_notebook
 def test_chapter_runs_with_parameters_of_a_readers_own(notebook: Path, tmp_path: Path):
     dataset = "cifar10" if (datasets.LOCAL_DATA / "cifar10").is_dir() else "photos"
-    own = {"dataset": dataset, **OWN}
-    known = papermill.inspect_notebook(book.ROOT / notebook)
-    taken = {name: value for name, value in own.items() if name in known}
+    known, out = papermill.inspect_notebook(book.ROOT / notebook), tmp_path / "out.ipynb"
+    taken = {name: value for name, value in {"dataset": dataset, **OWN}.items() if name in known}
     assert taken
     papermill.execute_notebook(
-        book.ROOT / notebook,
-        tmp_path / "out.ipynb",
-        parameters=taken,
-        cwd=book.ROOT,
-        kernel_name="python3",
-        progress_bar=False,
+        book.ROOT / notebook, out, parameters=taken, cwd=book.ROOT, kernel_name="python3", progress_bar=False
     )
+    if "photos/resnet18-standard" in (book.ROOT / notebook).read_text(encoding="utf-8"):
+        assert f"{dataset}/resnet18-standard" in out.read_text(encoding="utf-8")
