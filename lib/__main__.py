@@ -129,7 +129,8 @@ def interactions(
         str | None, typer.Option(help="four_point, signed_groups (neighbours) or curvature (uniform); else the cheaper")
     ] = None,
     group: Annotated[
-        int | None, typer.Option(help="pairs at once in signed_groups, players in a group of curvature; else 12 and 7")
+        int | None,
+        typer.Option(help="pairs at once in signed_groups, else 12; players in a group of curvature, else fitted"),
     ] = None,
     images: int = 100,
     replicates: Annotated[int, typer.Option(help="contrasts of four passes an image, order and variant, at most")] = 64,

@@ -7,13 +7,14 @@ others in how many pairs one contrast measures at once:
 - ``signed_groups``: ``group`` disjoint pairs (i, j) of neighbours; i goes with A and j with B or, by the toss of a coin
   for each pair, i and j are kept just where A and B are not. The sign of a pair's own Δv does not change, that of every
   Δv between two pairs is that of two coins: it averages to zero.
-- ``curvature``: A and B are groups of ``group`` random players, and all group² pairs between them count.
+- ``curvature``: A and B are groups of random players, as many in each, and all pairs between them count.
 
 What a design estimates without bias is Σ_m w_m I^(m), with the weights w of ``order_weights``: one order for
 ``four_point``, a narrow band around it for the others. (``signed_groups`` of more than two pairs: see its bias there.)
 """
 
 from collections.abc import Callable
+from math import isqrt
 
 import numpy as np
 import torch
@@ -28,35 +29,41 @@ Design = Callable[[int, int, torch.Generator], tuple[Tensor, Tensor]]
 
 DEFAULTS = {"neighbours": "signed_groups", "uniform": "curvature"}
 """The design that needs the fewest forward passes for the mean over pairs of each sampling."""
-GROUPS = {"four_point": 1, "signed_groups": 12, "curvature": 7}
-"""Pairs that ``signed_groups`` plays at once; players in a group of ``curvature``, for 256: 13 orders, 5% of them."""
+DESIGNS = ("four_point", *DEFAULTS.values())
+SIGNED_PAIRS = 12
+"""Pairs that ``signed_groups`` plays at once, where no other ``group`` is asked for."""
 
 
-def chosen(sampling: str, *, design: str | None = None, group: int | None = None) -> tuple[str, int]:
-    """The name of a design and its group: what is given, else what needs the fewest passes for the sampling."""
+def chosen(sampling: str, *, design: str | None = None, group: int | None = None) -> tuple[str, int | None]:
+    """The name of a design and its group: what is given, else what needs the fewest passes for the sampling.
+
+    The group is None where nobody chooses it: one pair of ``four_point``, or the ``fitted_group`` of ``curvature``.
+    """
     name = DEFAULTS.get(sampling, "four_point") if design is None else design
-    return name, GROUPS.get(name, 1) if group is None else group
+    return name, SIGNED_PAIRS if group is None and name == "signed_groups" else group
 
 
-def design(name: str, players: Players, *, sampling: str, group: int) -> Design:
+def design(name: str, players: Players, *, sampling: str, group: int | None = None) -> Design:
     """The design called ``name`` for pairs drawn by ``sampling``; raises ValueError where the two do not fit."""
     if sampling not in SAMPLINGS:
         raise ValueError(f"unknown pair sampling {sampling!r}: choose one of {', '.join(SAMPLINGS)}")
     if name == "four_point":
         return four_point(players, sampling=sampling)
-    if name not in GROUPS:
-        raise ValueError(f"unknown design {name!r}: choose one of {', '.join(GROUPS)}")
+    if name not in DESIGNS:
+        raise ValueError(f"unknown design {name!r}: choose one of {', '.join(DESIGNS)}")
     if name != DEFAULTS[sampling]:
         raise ValueError(f"the design {name!r} is not for {sampling} pairs: use {DEFAULTS[sampling]!r} or 'four_point'")
-    return curvature(players.n, group=group) if name == "curvature" else signed_groups(players, group=group)
+    if name == "curvature":
+        return curvature(players.n, group=group)
+    return signed_groups(players, group=SIGNED_PAIRS if group is None else group)
 
 
-def order_weights(name: str, n: int, order: int, *, group: int = 1) -> Tensor:
+def order_weights(name: str, n: int, order: int, *, group: int | None = None) -> Tensor:
     """Weights w_m (n−1,), m = 0..n−2, of the orders that a design measures when asked for ``order``; they sum to 1.
 
     ``signed_groups`` has binomial weights: each other player is in the context with the chance order/(n−2). They are
     those of the multilinear extension of the game (Owen, 1972). ``curvature`` has triangular weights over 2·group − 1
-    orders.
+    orders; with ``group`` None, those of its ``fitted_group``.
     """
     check_orders([order], n)
     m = np.arange(n - 1)
@@ -65,9 +72,10 @@ def order_weights(name: str, n: int, order: int, *, group: int = 1) -> Tensor:
     elif name == "signed_groups":
         weights = stats.binom.pmf(m, n - 2, order / (n - 2))
     elif name == "curvature":
+        group = fitted_group(n, order) if group is None else group
         weights = np.clip(group - np.abs(m - order), 0, None) / group**2
     else:
-        raise ValueError(f"unknown design {name!r}: choose one of {', '.join(GROUPS)}")
+        raise ValueError(f"unknown design {name!r}: choose one of {', '.join(DESIGNS)}")
     return torch.from_numpy(weights)
 
 
@@ -138,26 +146,39 @@ def signed_groups(players: Players, *, group: int) -> Design:
     return draw
 
 
-def curvature(n: int, *, group: int) -> Design:
+def fitted_group(n: int, order: int) -> int:
+    """The most players a group of ``curvature`` whose orders are not spread wider than those of ``signed_groups``.
+
+    The triangle over 2·group − 1 orders has the variance (group² − 1)/6, the binomial around order m = (n−2)p has
+    (n−2)p(1−p). Both pair samplings are then seen at one resolution. No group reaches past the ends, 0 and n−2.
+    """
+    check_orders([order], n)
+    as_wide = isqrt(1 + 6 * order * (n - 2 - order) // max(n - 2, 1))
+    return min(as_wide, order + 1, n - 1 - order)
+
+
+def curvature(n: int, *, group: int | None = None) -> Design:
     """All group² pairs between two groups of random players at once, over the orders m − group + 1 .. m + group − 1.
 
     For uniformly random pairs I^(m) = V_{m+2} − 2 V_{m+1} + V_m, with V_k the mean output over coalitions of k players;
-    two groups of ``group`` players take the same second difference at the stride ``group``.
+    two groups of ``group`` players take the same second difference at the stride ``group``. With None each order has
+    its ``fitted_group``.
     """
-    if group < 1:
+    if group is not None and group < 1:
         raise ValueError(f"a group must be at least 1 player; got {group}")
 
     def draw(order: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        start = order - group + 1
-        if not (start >= 0 and start + 2 * group <= n):
+        size = fitted_group(n, order) if group is None else group
+        start = order - size + 1
+        if not (start >= 0 and start + 2 * size <= n):
             raise ValueError(
-                f"a curvature with two groups of {group} of {n} players reaches the orders "
-                f"{group - 1}..{n - group - 1}; got {order}: choose a smaller group"
+                f"a curvature with two groups of {size} of {n} players reaches the orders "
+                f"{size - 1}..{n - size - 1}; got {order}: choose a smaller group"
             )
         rank = _rank(torch.rand(count, n, generator=generator))
-        context, first = rank < start, rank < start + group
-        second = context | ((rank >= start + group) & (rank < start + 2 * group))
-        return torch.stack([first | second, first, second, context], 1), torch.full((count,), 1 / group**2)
+        context, first = rank < start, rank < start + size
+        second = context | ((rank >= start + size) & (rank < start + 2 * size))
+        return torch.stack([first | second, first, second, context], 1), torch.full((count,), 1 / size**2)
 
     return draw
 

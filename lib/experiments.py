@@ -39,7 +39,7 @@ class OrderCurves:
     steps: int = 100
     sampling: str = "neighbours"
     design: str = "signed_groups"
-    group: int = designs.GROUPS["signed_groups"]
+    group: int | None = designs.SIGNED_PAIRS
     images: int = 100
     replicates: int = 64
     errors: tuple[float, ...] | None = None
@@ -54,11 +54,12 @@ class OrderCurves:
     def command(self) -> str:
         """The command line that makes this measurement."""
         attacks = " ".join(f"--attack '{attack}'" for attack in self.attacks)
+        group = "" if self.group is None else f"--group {self.group} "
         errors = f"--errors {','.join(map(str, self.errors))} " if self.errors else ""
         return (
             f"python -m lib interactions --dataset {self.dataset} --model {self.model} {attacks} "
             f"--epsilon {self.epsilon} --step-size {self.step_size} --steps {self.steps} "
-            f"--sampling {self.sampling} --design {self.design} --group {self.group} --images {self.images} "
+            f"--sampling {self.sampling} --design {self.design} {group}--images {self.images} "
             f"--replicates {self.replicates} {errors}"
             f"--orders {','.join(map(str, self.fractions))} --grid {self.grid} --baseline {self.baseline} "
             f"--value {self.value} --category {self.category} --source {self.source} --seed {self.seed}"
@@ -370,7 +371,6 @@ def labelled(
             "model": asked.model,
             "sampling": asked.sampling,
             "design": asked.design,
-            "group": asked.group,
             "epsilon": asked.epsilon,
         },
     )

@@ -52,7 +52,7 @@ def order_figure(measured: Sequence[tuple[str, xr.Dataset]], attack: str) -> Fig
     for column, (title, result) in zip(table.T, measured, strict=True):
         used = reached(result, attack)
         count, total = used.sizes["image"], result.sizes["image"]
-        how = f"pairs: {result.sampling}, {result.design} of {result.group}"
+        how = f"pairs: {result.sampling}, {result.design}"
         column[0].set_title(f"{title}, {attack}, {count} of {total} images\n{how}", fontsize=10)
         for axes in column:
             axes.axhline(0, color="grey", linewidth=0.8)

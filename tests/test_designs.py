@@ -86,6 +86,26 @@ def test_curvature_plays_two_groups_in_a_context(group, order):
     assert ((corners[:, 3] ^ corners[:, 0]) == (a | b)).all()
 
 
+@pytest.mark.parametrize("n", [2, 3, 4, 9, 32, 256])
+def test_a_fitted_group_reaches_every_order_as_wide_as_signed_groups_do(n):
+    numbers = torch.arange(n - 1, dtype=torch.float64)
+    for order in range(n - 1):
+        group = designs.fitted_group(n, order)
+        corners, _ = designs.curvature(n)(order, 1, generator(6))
+        assert corners[0].sum(-1).diff().tolist() == [-group, 0, -group]
+        spread = designs.order_weights("curvature", n, order) @ (numbers - order).square()
+        p = order / max(n - 2, 1)
+        binomial = (n - 2) * p * (1 - p)
+        assert spread <= binomial + 1e-9
+        at_an_end = group == min(order + 1, n - 1 - order)
+        assert at_an_end or ((group + 1) ** 2 - 1) / 6 > binomial
+
+
+def test_fitted_groups_of_256_players():
+    orders = [int(254 * fraction) for fraction in (0, 0.1, 0.5, 0.9, 0.95, 1)]
+    assert [designs.fitted_group(256, order) for order in orders] == [1, 11, 19, 11, 8, 1]
+
+
 @pytest.mark.parametrize("side", [2, 3, 4, 16])
 def test_matchings_hold_every_pair_once_and_no_player_twice(side):
     neighbours = players.grid(side, side, side=side).neighbours
@@ -164,6 +184,7 @@ def test_curvature_identities_hold_exactly(n):
             r"reach orders in 1\.\.13; got 14: use four_point",
         ),
         (lambda: designs.four_point(GRID, sampling="uniform")(15, 2, generator(0)), r"has an order in 0\.\.14; got 15"),
+        (lambda: designs.fitted_group(16, 15), r"has an order in 0\.\.14; got 15"),
         (lambda: designs.order_weights("stars", 6, 1), "unknown design 'stars'"),
         (lambda: designs.order_weights("four_point", 6, 5), r"has an order in 0\.\.4; got 5"),
     ],

@@ -438,6 +438,7 @@ CASES = [
     ("curvature", "uniform", 1, [0, 3, 7]),
     ("curvature", "uniform", 2, [1, 4, 6]),
     ("curvature", "uniform", 4, [3, 4]),
+    ("curvature", "uniform", None, [0, 2, 3, 6, 7]),
 ]
 
 
