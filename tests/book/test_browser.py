@@ -59,6 +59,7 @@ class Visit:
     untypeset: int
     wrong_formulas: int
     barriers: dict[str, list[str]]
+    folded_in_print: int
     width_on_phone: int
 
 
@@ -72,18 +73,22 @@ def visit(request: pytest.FixtureRequest, browser: Browser, offline_site: Path, 
             expect(page.locator(".widget-slider [role=slider]")).not_to_have_count(0)
         found_faults = list(faults)
         page.evaluate(axe)
+        page.add_style_tag(content="* { transition: none !important; }")  # else colours fade while they are looked at
         barriers = {}
         for mode in ("light", "dark"):
             page.emulate_media(color_scheme=mode)
             expect(page.locator("html")).to_have_attribute("data-theme", mode)
-            page.wait_for_timeout(500)  # colours fade
             barriers[mode] = page.evaluate(BARRIERS)
+        page.emulate_media(media="print")
+        folded_in_print = sum(not text.is_visible() for text in page.locator("article details pre").all())
+        page.emulate_media(media="screen")
         page.set_viewport_size(PHONE)
         return Visit(
             faults=found_faults,
             untypeset=page.locator(".math:not(:has(mjx-container))").count(),
             wrong_formulas=page.locator("mjx-merror, mjx-mtext[style*=red]").count(),
             barriers=barriers,
+            folded_in_print=folded_in_print,
             width_on_phone=page.evaluate("document.documentElement.scrollWidth"),
         )
 
@@ -98,6 +103,10 @@ def test_mathematics_is_typeset(visit: Visit):
 
 def test_page_has_no_serious_barrier_in_light_and_dark(visit: Visit):
     assert visit.barriers == {"light": [], "dark": []}
+
+
+def test_what_is_folded_on_the_screen_is_printed(visit: Visit):
+    assert visit.folded_in_print == 0
 
 
 def test_page_fits_a_phone(visit: Visit):
