@@ -75,7 +75,7 @@ def correct_images(model: nn.Module, data: Dataset, count: int, *, seed: int) ->
     order = torch.randperm(len(data), generator=sampling.generator(seed))
     device = next(model.parameters()).device
     chosen = torch.empty(0, dtype=torch.long)
-    for rows in order.split(250):
+    for rows in order.split(min(max(count, 1), 250)):
         images, labels = (part.to(device) for part in data.batch(rows))
         with torch.no_grad():
             chosen = torch.cat([chosen, rows[(model(images).argmax(1) == labels).cpu()]])
