@@ -135,11 +135,14 @@ SOURCES = [
         for how in ("standard", "adversarial")
     ),
     *(
-        Source("C19", ((how, experiment),), _reached(claims.c05, attack), attack, dataset="modelnet10")
-        for how, experiment, attack in (
-            ("standard", "neighbours", WEAK),
-            ("standard", "strong", STRONG),
-            ("adversarial", "neighbours", WEAK),
+        Source("C19", ((how, experiment),), _reached(claims.c05, attack), f"{pairs}, {attack}", dataset="modelnet10")
+        for how, experiment, pairs, attack in (
+            ("standard", "neighbours", "neighbours", WEAK),
+            ("standard", "strong", "neighbours", STRONG),
+            ("adversarial", "neighbours", "neighbours", WEAK),
+            ("standard", "uniform", "uniform", WEAK),
+            ("standard", "uniform", "uniform", STRONG),
+            ("adversarial", "uniform", "uniform", WEAK),
         )
     ),
 ]
