@@ -21,9 +21,9 @@ IMAGES, REPLICATES = 6, 48
 FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 ERRORS = {"neighbours": 0.01, "uniform": 0.001}
 """The standard error of an image's ΔI^(m), in units of v, to which passes and seconds are counted."""
-DESIGNS: dict[str, dict[str, tuple[int, ...]]] = {
+DESIGNS: dict[str, dict[str, tuple[int | None, ...]]] = {
     "neighbours": {"signed_groups": (12, 2)},
-    "uniform": {"curvature": (7,)},
+    "uniform": {"curvature": (None, 7)},
 }
 """By sampling, the designs that are set against ``four_point``, with their groups; the first is the default."""
 TARGETS = {"neighbours": 2.0, "uniform": 10.0}
@@ -67,7 +67,9 @@ def prepare() -> Setting:
     return Setting(data.name, model, variants, labels, experiments.baseline("mean", data), chosen.tolist())
 
 
-def measured(setting: Setting, how: str, name: str, group: int, fractions: tuple[float, ...], count: int) -> Tensor:
+def measured(
+    setting: Setting, how: str, name: str, group: int | None, fractions: tuple[float, ...], count: int
+) -> Tensor:
     """``count`` replicates of ΔI^(m) (I, count, M) by a design."""
     design = designs.design(name, GRID, sampling=how, group=group)
     seeds = [(1, image) for image in setting.rows]
@@ -76,10 +78,10 @@ def measured(setting: Setting, how: str, name: str, group: int, fractions: tuple
     return found.change().replicates[0]
 
 
-def passes_to_error(setting: Setting) -> tuple[list[Row], dict[tuple[str, str, int], Tensor]]:
+def passes_to_error(setting: Setting) -> tuple[list[Row], dict[tuple[str, str, int | None], Tensor]]:
     """Rows (b), and the variance (M,) of one replicate of an image, by sampling, design and group."""
     result: list[Row] = []
-    variances: dict[tuple[str, str, int], Tensor] = {}
+    variances: dict[tuple[str, str, int | None], Tensor] = {}
     for how, against in DESIGNS.items():
         theirs = measured(setting, how, "four_point", 1, FRACTIONS, REPLICATES).double().var(1).mean(0)
         variances[how, "four_point", 1] = theirs
@@ -88,7 +90,7 @@ def passes_to_error(setting: Setting) -> tuple[list[Row], dict[tuple[str, str, i
                 ours = measured(setting, how, name, group, FRACTIONS, REPLICATES).double().var(1).mean(0)
                 variances[how, name, group] = ours
                 what = f"passes to a standard error of {ERRORS[how]} of ΔI, {setting.dataset}, {how}"
-                design = f"{name}, group {group}"
+                design = labelled(name, group)
                 for number, fraction in enumerate(FRACTIONS):
                     result.append(
                         row(
@@ -114,6 +116,11 @@ def passes_to_error(setting: Setting) -> tuple[list[Row], dict[tuple[str, str, i
                     )
                 )
     return result, variances
+
+
+def labelled(name: str, group: int | None) -> str:
+    """The design as its rows name it: "signed_groups, group 12" or "curvature, fitted groups"."""
+    return f"{name}, fitted groups" if group is None else f"{name}, group {group}"
 
 
 def passes(variance: Tensor, how: str, *, each: int = 8) -> float:
@@ -162,7 +169,7 @@ def shares_edge(pairs: Tensor, side: int) -> Tensor:
     return (difference == side) | (difference == 1)
 
 
-def seconds(setting: Setting, variances: dict[tuple[str, str, int], Tensor]) -> list[Row]:
+def seconds(setting: Setting, variances: dict[tuple[str, str, int | None], Tensor]) -> list[Row]:
     """Rows (c): seconds to the standard error of one image's ΔI^(m), by the default designs and as the authors do it.
 
     Theirs is the time of ``as_the_authors`` for a pair of both variants, times the pairs they need. The error² of the
@@ -174,8 +181,7 @@ def seconds(setting: Setting, variances: dict[tuple[str, str, int], Tensor]) -> 
     unfolded = models.restore(setting.dataset, "resnet18-standard")
     result = []
     for how in DESIGNS:
-        name = designs.DEFAULTS[how]
-        group = designs.GROUPS[name]
+        name, group = designs.chosen(how)
         pairs = sampling.pairs(GRID, TIMED_PAIRS, sampling=how, generator=generator(3))
         runs: dict[str, Callable[[], object]] = {
             "ours": partial(measured, setting, how, name, group, (WALL_FRACTION,), TIMED_REPLICATES),
@@ -190,13 +196,13 @@ def seconds(setting: Setting, variances: dict[tuple[str, str, int], Tensor]) -> 
             row(
                 "c",
                 f"seconds to a standard error of {ERRORS[how]} of ΔI of an image, {setting.dataset}, {how}, "
-                f"order {WALL_FRACTION}n, {name}, group {group}",
+                f"order {WALL_FRACTION}n, {labelled(name, group)}",
                 f"the authors' procedure: {CONTEXTS} contexts a pair, 4 · {CONTEXTS} masked copies a call",
                 ours=replicate * variances[how, name, group][number].item() / ERRORS[how] ** 2,
                 theirs=least["theirs"] / TIMED_PAIRS * needed,
                 target=10.0,
                 order=WALL_FRACTION,
-                design=f"{name}, group {group}",
+                design=labelled(name, group),
             )
         )
         result.append(
