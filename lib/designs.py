@@ -10,7 +10,7 @@ others in how many pairs one contrast measures at once:
 - ``curvature``: A and B are groups of random players, as many in each, and all pairs between them count.
 
 What a design estimates without bias is Σ_m w_m I^(m), with the weights w of ``order_weights``: one order for
-``four_point``, a narrow band around it for the others. (``signed_groups`` of more than two pairs: see its bias there.)
+``four_point``, a band around it for the others. (``signed_groups`` of more than two pairs: see its bias there.)
 """
 
 from collections.abc import Callable
