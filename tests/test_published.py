@@ -92,7 +92,8 @@ def test_two_images_measured_again_are_inside_their_interval(number, measured_ag
         compared = [apart.sel(variant="normal").values.ravel()]  # from another perturbation, other interactions follow
         compared += [apart.sel(variant=name).values[same.sel(attack=name)].ravel() for name in two.attack.values]
         every = np.concatenate(compared)
-        assert (every < 3).mean() > 0.97 and every.max() < 6
+        beyond = (every >= 3).sum()  # of Student's t with the 11 degrees of twelve replicates, one in 80
+        assert beyond <= max(1, 0.03 * len(every)) and every.max() < 6
         return
     for name, tolerance in SAME.items():
         if name in published:
