@@ -1,5 +1,6 @@
 """What the controls should show, as predicates on results, fixed before the published controls were measured."""
 
+import numpy as np
 import xarray as xr
 
 from lib import claims
@@ -39,3 +40,22 @@ def grows(measured: xr.Dataset, name: str) -> claims.Verdict:
     last = used.difference.isel(order=claims.order_at(used.fraction.values, 0.95)).transpose("image", "attack").values
     least = statistic_interval(lambda d: float((d[:, 1:] - d[:, :-1]).mean(0).min()), last)
     return claims.Verdict(name, f"{name}: the least rise of ΔI at 0.95n from a dose to the next is above 0", least, 0.0)
+
+
+def log_p_saturates(log_p: xr.Dataset, logit: xr.Dataset, weak: str, strong: str) -> claims.Verdict:
+    """Prediction: ΔI at 0.95n of the weak attack is a larger part of the strong one's if v is the logit, not log p.
+
+    A confident network's log p hardly falls at first; its logit falls by what the utility says. On the images that both
+    attacks brought to their utility, the same for both values.
+    """
+    used = [reached(reached(each, weak), strong).difference for each in (log_p, logit)]
+    last = [
+        each.isel(order=claims.order_at(each.fraction.values, 0.95)).sel(attack=[weak, strong])
+        for each in xr.align(*used, join="inner", exclude=["attack"])
+    ]
+    values = [each.transpose("image", "attack").values for each in last]
+    rise = statistic_interval(
+        lambda d: float(d[:, 1, 0].mean() / d[:, 1, 1].mean() - d[:, 0, 0].mean() / d[:, 0, 1].mean()),
+        np.stack(values, 1),
+    )
+    return claims.Verdict("logit", f"{weak}: its part of ΔI at 0.95n, {strong}, is larger with the logit", rise, 0.0)

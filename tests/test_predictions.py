@@ -48,3 +48,14 @@ def test_doses_must_all_rise_on_the_images_that_reached_all():
     assert found.effect.mean == pytest.approx(0.04, abs=0.001)
     back = {"untargeted 1": HIGH, "untargeted 2": HIGH * 0.5, "untargeted 4": HIGH * 2}
     assert predictions.grows(measured(back), "utility").verdict == "contradicted"
+
+
+@pytest.mark.parametrize(("part", "verdict"), [(0.25, "replicated"), (0.05, "contradicted"), (0.1, "inconclusive")])
+def test_log_p_saturates_where_the_logit_has_the_larger_part_at_low_utility(part, verdict):
+    hit = np.ones((2, 60), dtype=bool)
+    hit[1, :20] = False
+    log_p = measured({"untargeted 8": HIGH, "untargeted 2": 0.1 * HIGH}, reached=hit[::-1])
+    logit = measured({"untargeted 2": part * HIGH / 2, "untargeted 8": HIGH / 2}, reached=hit)
+    found = predictions.log_p_saturates(log_p, logit, "untargeted 2", "untargeted 8")
+    assert found.verdict == verdict and found.effect.images == 40
+    assert found.effect.mean == pytest.approx(part - 0.1, abs=0.02)
