@@ -26,6 +26,8 @@ TYPESET = """async () => {
 BARRIERS = """async () => (await axe.run({resultTypes: ["violations"]})).violations
     .filter(found => ["serious", "critical"].includes(found.impact))
     .map(found => `${found.id}: ${found.nodes.map(node => node.html).join(" ")}`)"""
+CUT_OFF = """() => [...document.querySelectorAll("article pre")]
+    .filter(code => code.scrollWidth > code.clientWidth).length"""
 expect.set_options(timeout=PATIENCE)
 
 
@@ -56,6 +58,7 @@ class Visit:
     """What one visit to a page found; opening a page takes seconds, so that the tests share it."""
 
     faults: list[str]
+    cut_off: int
     untypeset: int
     wrong_formulas: int
     barriers: dict[str, list[str]]
@@ -71,7 +74,7 @@ def visit(request: pytest.FixtureRequest, browser: Browser, offline_site: Path, 
         page.wait_for_function(TYPESET)
         if request.param in WIDGET_PAGES:
             expect(page.locator(".widget-slider [role=slider]")).not_to_have_count(0)
-        found_faults = list(faults)
+        found_faults, cut_off = list(faults), page.evaluate(CUT_OFF)
         page.evaluate(axe)
         page.add_style_tag(content="* { transition: none !important; }")  # else colours fade while they are looked at
         barriers = {}
@@ -85,6 +88,7 @@ def visit(request: pytest.FixtureRequest, browser: Browser, offline_site: Path, 
         page.set_viewport_size(PHONE)
         return Visit(
             faults=found_faults,
+            cut_off=cut_off,
             untypeset=page.locator(".math:not(:has(mjx-container))").count(),
             wrong_formulas=page.locator("mjx-merror, mjx-mtext[style*=red]").count(),
             barriers=barriers,
@@ -95,6 +99,10 @@ def visit(request: pytest.FixtureRequest, browser: Browser, offline_site: Path, 
 
 def test_page_opens_offline_without_an_error(visit: Visit):
     assert not visit.faults
+
+
+def test_no_line_of_code_is_cut_off(visit: Visit):
+    assert visit.cut_off == 0
 
 
 def test_mathematics_is_typeset(visit: Visit):
