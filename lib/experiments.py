@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -121,36 +121,21 @@ def attack(
     epsilon: float = 32 / 255,
     step_size: float = 2 / 255,
     steps: int = 100,
+    untargeted: Attack | None = None,
 ) -> Attack:
     """The attack called ``name``: "untargeted 8" or "targeted 2" (goal and utility, §4.1), or "steps 16" (S-Table 2).
 
-    A targeted attack aims at the class to which the untargeted attack of the same utility led. So many steps of PGD,
-    or "epsilon 4", 20 steps of an eighth of 4/255 inside that ball, have no utility to reach: every image counts as
-    having reached it. Raises ValueError for another name.
+    A targeted attack aims at the class to which the untargeted attack of the same utility led: ``untargeted``, where it
+    is made already. So many steps of PGD, or "epsilon 4", 20 steps of an eighth of 4/255 inside that ball, have no
+    utility to reach: every image counts as having reached it. Raises ValueError for another name.
     """
-    goal, _, level = name.partition(" ")
-    try:
-        utility = float(level)
-    except ValueError:
-        utility = -1.0
-    if goal not in ("untargeted", "targeted", "steps", "epsilon") or utility <= 0 or (goal == "steps" and utility % 1):
-        raise ValueError(
-            f"unknown attack {name!r}: write 'untargeted U' or 'targeted U' with a utility U > 0, as 8, "
-            "'steps N' with a number N of steps, 'epsilon E' in 255ths, or, to measure a control, one of "
-            f"{', '.join(controls.CONTROLS)} with a utility"
-        )
+    goal, utility = _goal(name)
     if goal == "steps":
         return pgd_steps(model, images, labels, epsilon=epsilon, step_size=step_size, steps=int(utility))
     if goal == "epsilon":
         return pgd_steps(model, images, labels, epsilon=utility / 255, step_size=utility / 255 / 8, steps=20)
-    untargeted = calibrated_pgd(
-        model, images, labels, epsilon=epsilon, step_size=step_size, steps=steps, utility=window(utility)
-    )
-    if goal == "untargeted":
-        return untargeted
-    with torch.no_grad():
-        targets = attack_targets(untargeted, model(images), labels)
-    return calibrated_pgd(
+    calibrated = partial(
+        calibrated_pgd,
         model,
         images,
         labels,
@@ -158,8 +143,13 @@ def attack(
         step_size=step_size,
         steps=steps,
         utility=window(utility),
-        targets=targets,
     )
+    if goal == "untargeted":
+        return calibrated()
+    led = untargeted or calibrated()
+    with torch.no_grad():
+        targets = attack_targets(led, model(images), labels)
+    return calibrated(targets=targets)
 
 
 def perturbed(
@@ -179,14 +169,16 @@ def perturbed(
     """The ``attack`` of each name, or the one of ``controls.CONTROLS`` with the utility that the name gives.
 
     What these need besides: the ``rows`` (I,) of the images, which with the seed decide the draws, the ``baseline``
-    (C, H, W) and the model, ``source``, from which perturbations are transferred. The controls of one utility share
-    their untargeted attack, which is made once.
+    (C, H, W) and the model, ``source``, from which perturbations are transferred. The controls of one utility, and the
+    targeted attack, share their untargeted attack, which is made once.
     """
     pace = {"epsilon": epsilon, "step_size": step_size}
 
     @cache
     def plain(name: str) -> Attack:
-        return attack(model, images, labels, name, **pace, steps=steps)
+        goal, utility = _goal(name)
+        untargeted = plain(f"untargeted {utility:g}") if goal == "targeted" else None
+        return attack(model, images, labels, name, **pace, steps=steps, untargeted=untargeted)
 
     def one(name: str) -> Attack:
         goal, _, level = name.partition(" ")
@@ -208,6 +200,22 @@ def perturbed(
         return controls.CONTROLS[goal](scene)
 
     return [one(name) for name in names]
+
+
+def _goal(name: str) -> tuple[str, float]:
+    """The goal of an attack and its utility, number of steps, or ε in 255ths; raises ValueError for another name."""
+    goal, _, level = name.partition(" ")
+    try:
+        utility = float(level)
+    except ValueError:
+        utility = -1.0
+    if goal not in ("untargeted", "targeted", "steps", "epsilon") or utility <= 0 or (goal == "steps" and utility % 1):
+        raise ValueError(
+            f"unknown attack {name!r}: write 'untargeted U' or 'targeted U' with a utility U > 0, as 8, "
+            "'steps N' with a number N of steps, 'epsilon E' in 255ths, or, to measure a control, one of "
+            f"{', '.join(controls.CONTROLS)} with a utility"
+        )
+    return goal, utility
 
 
 def window(utility: float) -> tuple[float, float]:

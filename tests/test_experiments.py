@@ -126,6 +126,18 @@ def test_steps_are_pgd_wherever_it_leads(tiny):
     assert torch.equal(found.classes, model(expected).argmax(1)) and (found.steps == 3).all()
 
 
+def test_the_untargeted_attack_is_made_once_for_the_targeted_one(tiny, monkeypatch):
+    model, (images, labels) = models.load("tiny", "resnet18-standard"), tiny.batch(slice(0, 9))
+    alone, made = experiments.attack(model, images, labels, "targeted 0.5"), []
+    calibrated = experiments.calibrated_pgd
+    monkeypatch.setattr(experiments, "calibrated_pgd", lambda *a, **k: made.append(k) or calibrated(*a, **k))
+    names = ["targeted 0.5", "untargeted 0.5"]
+    rest = {"rows": list(range(9)), "baseline": images[0], "source": model}
+    found, *_ = experiments.perturbed(model, images, labels, names, **rest)
+    assert torch.equal(found.images, alone.images) and torch.equal(found.classes, alone.classes)
+    assert ["targets" in each for each in made] == [False, True]
+
+
 def test_epsilon_is_pgd_inside_that_ball(tiny):
     model, (images, labels) = models.load("tiny", "resnet18-standard"), tiny.batch(slice(0, 4))
     found = experiments.attack(model, images, labels, "epsilon 4", epsilon=0.9)
