@@ -176,8 +176,8 @@ def perturbed(
 
     @cache
     def plain(name: str) -> Attack:
-        goal, utility = _goal(name)
-        untargeted = plain(f"untargeted {utility:g}") if goal == "targeted" else None
+        goal, _ = _goal(name)
+        untargeted = plain(name.replace("targeted", "untargeted")) if goal == "targeted" else None
         return attack(model, images, labels, name, **pace, steps=steps, untargeted=untargeted)
 
     def one(name: str) -> Attack:
