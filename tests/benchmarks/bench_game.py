@@ -58,7 +58,7 @@ def throughput(model: nn.Module, data: Dataset, device: torch.device) -> list[Ro
         for _ in range(BATCHES):
             model(ready)
 
-    shown, ground = (part.movedim(-3, -1).contiguous() for part in (played.images[0], played.baseline))
+    shown, ground = (part.movedim(-3, -1).contiguous() for part in (played.images[0], played.baselines[0]))
 
     def masks() -> None:
         for kept in coalitions.flatten(0, 1).to(device).split(size):
