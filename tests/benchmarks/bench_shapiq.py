@@ -5,6 +5,7 @@ the exact index. SPEX and ProxySPEX are left out: the one takes half a minute an
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +18,10 @@ from tests.benchmarks.common import Row, row
 N, IMAGES, BUDGETS = 12, 4, (200, 500, 1000)
 
 
-def peers(seed: int) -> dict[str, approximator.Approximator]:
+def peers(seed: int) -> dict[str, approximator.Approximator[Any]]:
     """shapiq's estimators of the index, each as it comes and, where it can, with pairs of complements."""
     options = {"n": N, "max_order": 2, "index": "SII", "random_state": seed}
-    result = {
+    result: dict[str, approximator.Approximator[Any]] = {
         "PermutationSamplingSII": approximator.PermutationSamplingSII(**options),
         "PermutationSamplingSII, pairs only": approximator.PermutationSamplingSII(top_order=True, **options),
     }
