@@ -2,6 +2,7 @@
 
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike, NDArray
 
 from lib import claims
 from lib.plots import reached
@@ -13,9 +14,7 @@ QUARTER = 0.75
 
 def noise_is_harmless(measured: xr.Dataset, name: str, attack: str) -> claims.Verdict:
     """Prediction: noise of the attack's norm has less than a quarter of its ΔI at 0.95n, on the same images."""
-    used = reached(measured, attack)
-    last = used.difference.isel(order=claims.order_at(used.fraction.values, 0.95))
-    both = last.sel(attack=[attack, name]).transpose("image", "attack").values
+    both = _at_high_order(reached(measured, attack), [attack, name])
     lacking = statistic_interval(lambda d: 1 - abs(float(d[:, 1].mean())) / abs(float(d[:, 0].mean())), both)
     return claims.Verdict(name, f"{name}: less than a quarter of the attack's ΔI at 0.95n", lacking, QUARTER)
 
@@ -37,8 +36,8 @@ def masks_matter(measured: xr.Dataset, name: str, attack: str) -> claims.Verdict
 def grows(measured: xr.Dataset, name: str) -> claims.Verdict:
     """Prediction: ΔI at 0.95n grows with every dose, on the images that reached all of them."""
     used = measured.isel(image=measured.reached.all("attack").values.nonzero()[0])
-    last = used.difference.isel(order=claims.order_at(used.fraction.values, 0.95)).transpose("image", "attack").values
-    least = statistic_interval(lambda d: float((d[:, 1:] - d[:, :-1]).mean(0).min()), last)
+    changes = _at_high_order(used, used.attack.values)
+    least = statistic_interval(lambda d: float((d[:, 1:] - d[:, :-1]).mean(0).min()), changes)
     return claims.Verdict(name, f"{name}: the least rise of ΔI at 0.95n from a dose to the next is above 0", least, 0.0)
 
 
@@ -48,14 +47,17 @@ def log_p_saturates(log_p: xr.Dataset, logit: xr.Dataset, weak: str, strong: str
     A confident network's log p hardly falls at first; its logit falls by what the utility says. On the images that both
     attacks brought to their utility, the same for both values.
     """
-    used = [reached(reached(each, weak), strong).difference for each in (log_p, logit)]
-    last = [
-        each.isel(order=claims.order_at(each.fraction.values, 0.95)).sel(attack=[weak, strong])
-        for each in xr.align(*used, join="inner", exclude=["attack"])
-    ]
-    values = [each.transpose("image", "attack").values for each in last]
+    used = xr.align(
+        *(reached(reached(each, weak), strong) for each in (log_p, logit)), join="inner", exclude=["attack", "variant"]
+    )
+    changes = np.stack([_at_high_order(each, [weak, strong]) for each in used], 1)
     rise = statistic_interval(
-        lambda d: float(d[:, 1, 0].mean() / d[:, 1, 1].mean() - d[:, 0, 0].mean() / d[:, 0, 1].mean()),
-        np.stack(values, 1),
+        lambda d: float(d[:, 1, 0].mean() / d[:, 1, 1].mean() - d[:, 0, 0].mean() / d[:, 0, 1].mean()), changes
     )
     return claims.Verdict("logit", f"{weak}: its part of ΔI at 0.95n, {strong}, is larger with the logit", rise, 0.0)
+
+
+def _at_high_order(measured: xr.Dataset, attacks: ArrayLike) -> NDArray[np.float64]:
+    """ΔI at 0.95n (images, attacks)."""
+    last = measured.difference.isel(order=claims.order_at(measured.fraction.values, 0.95))
+    return last.sel(attack=attacks).transpose("image", "attack").values
