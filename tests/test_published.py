@@ -31,7 +31,10 @@ SAME = {
 """What two runs with the same seeds have in common, up to this much."""
 REPLICATES = 12
 THREE_ERRORS = stats.t.isf(stats.norm.sf(3), REPLICATES - 1)
-"""As rare as three errors of a normal distribution: so few replicates know their error roughly."""
+"""The bound, as rare as three errors of a normal distribution: so few replicates know their error roughly.
+
+They are drawn again with their own seeds: what is inside once is inside on every machine, up to rounding.
+"""
 load = cache(datasets.load)  # unpacking CIFAR-10 takes longer than measuring two images
 
 
@@ -95,8 +98,7 @@ def test_two_images_measured_again_are_inside_their_interval(number, measured_ag
             assert same.all()
         compared = [apart.sel(variant="normal").values.ravel()]  # from another perturbation, other interactions follow
         compared += [apart.sel(variant=name).values[same.sel(attack=name)].ravel() for name in two.attack.values]
-        every = np.concatenate(compared)
-        assert (every >= THREE_ERRORS).mean() <= 0.03 and every.max() < 6
+        assert np.concatenate(compared).max() < THREE_ERRORS
         return
     for name, tolerance in SAME.items():
         if name in published:
