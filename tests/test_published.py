@@ -43,13 +43,13 @@ def measured_again(tmp_path_factory):
     """Two images of a published file, measured by the command that it records, at some of its orders.
 
     Interactions have fewer replicates of their own, at every fourth order, whose draws are apart: from file to file
-    another of the first four is the first, so that four files have all orders. Of D^(m) there are the first three, for
+    another of the first four is the first, so that four files have all orders. Of D^(m) there are the first two, for
     an order's draws follow those of the orders before; contexts are common to their orders.
     """
 
     @cache
     def run(command, first):
-        some = {"interactions": slice(first, None, 4), "disentanglement": slice(3), "contexts": slice(1)}
+        some = {"interactions": slice(first, None, 4), "disentanglement": slice(2), "contexts": slice(1)}
         folder = tmp_path_factory.mktemp("again")
         kind, *options = shlex.split(re.sub(r"--errors \S+", "", command))[3:]
         fewer = {"interactions": ["--replicates", str(REPLICATES)], "defenses": ["--games", "2"]}.get(kind, [])
