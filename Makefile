@@ -14,8 +14,8 @@ book: $(INSTALLED) ## execute the notebooks and build the pages: _build/html/ind
 pdf: $(INSTALLED) ## print the book as last executed, or as stored, by chromium: _build/book.pdf
 	$(PYTHON) -c 'from lib import book; print(book.pdf())'
 
-test: lint ## check the code, then run every test, notebook and page
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses logical --nbval-lax tests book
+test: $(INSTALLED) ## run every test, notebook and page, and check style and types
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses auto --nbval-lax tests book
 
 lint: $(INSTALLED) ## check style and types
 	$(PYTHON) -m ruff check

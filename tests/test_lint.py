@@ -1,0 +1,14 @@
+"""The code has one style and its types fit, as ``make lint`` says; among the tests, so that no processor waits."""
+
+import subprocess
+import sys
+
+import pytest
+
+from lib import book
+
+
+@pytest.mark.parametrize("tool", [["ruff", "check"], ["mypy"]], ids=" ".join)
+def test_code_passes(tool: list[str]):
+    done = subprocess.run([sys.executable, "-m", *tool], cwd=book.ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
