@@ -15,7 +15,7 @@ pdf: $(INSTALLED) ## print the book as last executed, or as stored, by chromium:
 	$(PYTHON) -c 'from lib import book; print(book.pdf())'
 
 test: $(INSTALLED) ## run every test, notebook and page, and check style and types
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses auto --nbval-lax tests book
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses logical --nbval-lax tests book
 
 lint: $(INSTALLED) ## check style and types
 	$(PYTHON) -m ruff check

@@ -1,6 +1,5 @@
 """Small fixtures that the tests of several modules share. Everything is seeded; nothing needs a network."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,11 +25,6 @@ class ByFile(LoadFileScheduling):
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
     return ByFile(config, log)
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """One process more than there are processors: a test that waits for a kernel or a browser leaves one idle."""
-    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session")
