@@ -26,12 +26,13 @@ TYPESET = """async () => {
 }"""
 ONE_OF_A_KIND = """() => {
     const seen = new Set()
+    const path = (element) => element ? `${path(element.parentElement)} > ${element.tagName} ${element.className}` : ""
     for (const token of [...document.querySelectorAll("pre span, code span, .sig span, .sig em")].reverse()) {
-        const kind = `${token.parentElement.className} > ${token.className}`
+        const kind = path(token)
         if (token.children.length) continue
         seen.has(kind) ? token.replaceWith(token.textContent) : seen.add(kind)
     }
-}"""  # a page has thousands of coloured tokens of code, of a few kinds: two thirds of the time went there
+}"""  # a page has thousands of tokens of code in a few kinds of places: two thirds of the time went there
 MODES = {"light": {}, "dark": {"runOnly": ["color-contrast", "link-in-text-block"]}}  # colours alone change
 BARRIERS = """async (rules) => (await axe.run({resultTypes: ["violations"], ...rules})).violations
     .filter(found => ["serious", "critical"].includes(found.impact))
