@@ -4,6 +4,7 @@ from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
 import nbformat
+import pytest
 import xarray as xr
 from bs4 import BeautifulSoup
 
@@ -12,7 +13,9 @@ from lib import book, results
 LOADING = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src", "object": "data"}
 
 
-def read_pages(site: Path) -> dict[Path, BeautifulSoup]:
+@pytest.fixture(scope="module")
+def pages(site: Path) -> dict[Path, BeautifulSoup]:
+    """Every page of the site, read: that takes seconds."""
     return {page: BeautifulSoup(page.read_bytes(), "html.parser") for page in site.rglob("*.html")}
 
 
@@ -21,8 +24,7 @@ def test_first_page_leads_to_the_book(site: Path):
     assert (site / "book" / "index.html").is_file()
 
 
-def test_links_lead_somewhere(site: Path):
-    pages = read_pages(site)
+def test_links_lead_somewhere(site: Path, pages: dict[Path, BeautifulSoup]):
     anchors = {page: {tag["id"] for tag in soup.find_all(id=True)} for page, soup in pages.items()}
     broken = []
     for page, soup in pages.items():
@@ -36,10 +38,10 @@ def test_links_lead_somewhere(site: Path):
     assert not broken
 
 
-def test_pages_load_nothing_from_the_network(offline_site: Path):
+def test_pages_load_nothing_from_the_network(offline_site: Path, pages: dict[Path, BeautifulSoup]):
     loaded = [
         f"{page.relative_to(offline_site)}: {tag[attribute]}"
-        for page, soup in read_pages(offline_site).items()
+        for page, soup in pages.items()
         for name, attribute in LOADING.items()
         for tag in soup.find_all(name, {attribute: True})
         if urlsplit(tag[attribute]).netloc
@@ -47,37 +49,37 @@ def test_pages_load_nothing_from_the_network(offline_site: Path):
     assert not loaded
 
 
-def test_pictures_say_what_they_show(site: Path):
+def test_pictures_say_what_they_show(site: Path, pages: dict[Path, BeautifulSoup]):
     without = [
         f"{page.relative_to(site)}: {image['src']}"
-        for page, soup in read_pages(site).items()
+        for page, soup in pages.items()
         for image in soup.select("article img")
         if not image.get("alt", "").strip() or "/" in image["alt"]
     ]
     assert not without, "set mystnb: {image: {alt: …}} in the metadata of the cell"
 
 
-def test_each_figure_of_a_chapter_has_a_caption_of_its_own(site: Path):
+def test_each_figure_of_a_chapter_has_a_caption_of_its_own(site: Path, pages: dict[Path, BeautifulSoup]):
     for notebook in book.notebooks():
-        page = BeautifulSoup((site / notebook.with_suffix(".html")).read_bytes(), "html.parser")
+        page = pages[site / notebook.with_suffix(".html")]
         figures = [image.find_parent("figure") for image in page.select(".cell_output img:not(.widget-image)")]
         assert all(figures), f"{notebook}: set mystnb: {{figure: {{caption: …}}}} in the metadata of each cell"
         captions = [figure.figcaption.get_text().strip() for figure in figures]
         assert all(captions) and len(set(captions)) == len(captions), f"{notebook}: one figure a cell"
 
 
-def test_citations_say_what_they_cite_under_the_pointer(site: Path):
+def test_citations_say_what_they_cite_under_the_pointer(site: Path, pages: dict[Path, BeautifulSoup]):
     cited = [
         (page.relative_to(site), link.get_text(), link.get("title", ""))
-        for page, soup in read_pages(site).items()
+        for page, soup in pages.items()
         for link in soup.select("article a.reference.internal[href^='02-related-work.html#id']")
     ]
     assert cited and not [(page, text) for page, text, title in cited if len(title) < 30]
 
 
-def test_each_notebook_page_says_how_to_run_it_and_offers_it(site: Path):
+def test_each_notebook_page_says_how_to_run_it_and_offers_it(site: Path, pages: dict[Path, BeautifulSoup]):
     for notebook in book.notebooks():
-        page = BeautifulSoup((site / notebook.with_suffix(".html")).read_bytes(), "html.parser")
+        page = pages[site / notebook.with_suffix(".html")]
         assert f"papermill {notebook} build/{notebook.name} -p " in page.find("article").get_text()
         (download,) = page.select("a.btn-download-source-button")
         offered = (site / notebook).parent / download["href"]
@@ -85,21 +87,21 @@ def test_each_notebook_page_says_how_to_run_it_and_offers_it(site: Path):
         assert {cell.id for cell in cells} > {cell.id for cell in nbformat.read(book.ROOT / notebook, 4).cells}
 
 
-def test_each_page_has_search_and_a_switch_for_dark_mode(site: Path):
+def test_each_page_has_search_and_a_switch_for_dark_mode(site: Path, pages: dict[Path, BeautifulSoup]):
     for chapter in book.chapters():
-        page = BeautifulSoup((site / chapter.with_suffix(".html")).read_bytes(), "html.parser")
+        page = pages[site / chapter.with_suffix(".html")]
         assert page.select("form.bd-search input[type=search]") and page.select("button.theme-switch-button")
 
 
-def test_library_page_has_every_module(site: Path):
-    page = BeautifulSoup((site / "book" / "api.html").read_bytes(), "html.parser")
+def test_library_page_has_every_module(pages: dict[Path, BeautifulSoup]):
+    page = pages[site / "book" / "api.html"]
     found = {heading.get_text().rstrip("#") for heading in page.select("article h2")}
     assert found == {f"lib.{path.stem}" for path in (book.ROOT / "lib").glob("*.py") if path.stem != "__init__"}
     assert page.find(id="lib.estimators.order_means")
 
 
-def test_tables_hold_every_published_number(site: Path):
-    page = BeautifulSoup((site / "book" / "data.html").read_bytes(), "html.parser")
+def test_tables_hold_every_published_number(site: Path, pages: dict[Path, BeautifulSoup]):
+    page = pages[site / "book" / "data.html"]
     tables = {Path(link["href"]).name: site / "book" / link["href"] for link in page.select("a.download")}
     wanted = set()
     for path in results.PUBLISHED.rglob("*.nc"):
