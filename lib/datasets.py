@@ -7,12 +7,14 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision import datasets as tv_datasets
 from torchvision.transforms import functional as tv_functional
@@ -107,8 +109,13 @@ def check_labels(labels: Tensor, *, images: int, classes: int) -> None:
 def _photographs() -> dict[str, np.ndarray]:
     """Ten colour photographs that ship inside the scikit-image and scikit-learn wheels, as grey (H, W) in [0, 1]."""
     from skimage import color, data
-    from sklearn.datasets import load_sample_image
 
+    here = find_spec("sklearn")  # whose own function takes longer to import than all of this takes
+    assert here and here.origin
+    temple, flower = (
+        np.asarray(Image.open(Path(here.origin).parent / "datasets" / "images" / name))
+        for name in ("china.jpg", "flower.jpg")
+    )
     photographs = {
         "astronaut": data.astronaut(),
         "cat": data.chelsea(),
@@ -118,8 +125,8 @@ def _photographs() -> dict[str, np.ndarray]:
         "tissue": data.immunohistochemistry(),
         "retina": data.retina(),
         "motorcycle": data.stereo_motorcycle()[0],
-        "temple": load_sample_image("china.jpg"),
-        "flower": load_sample_image("flower.jpg"),
+        "temple": temple,
+        "flower": flower,
     }
     return {name: color.rgb2gray(photograph[..., :3]) for name, photograph in photographs.items()}
 

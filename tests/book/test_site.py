@@ -93,7 +93,7 @@ def test_each_page_has_search_and_a_switch_for_dark_mode(site: Path, pages: dict
         assert page.select("form.bd-search input[type=search]") and page.select("button.theme-switch-button")
 
 
-def test_library_page_has_every_module(pages: dict[Path, BeautifulSoup]):
+def test_library_page_has_every_module(site: Path, pages: dict[Path, BeautifulSoup]):
     page = pages[site / "book" / "api.html"]
     found = {heading.get_text().rstrip("#") for heading in page.select("article h2")}
     assert found == {f"lib.{path.stem}" for path in (book.ROOT / "lib").glob("*.py") if path.stem != "__init__"}
