@@ -14,7 +14,7 @@ QUARTER = 0.75
 
 def noise_is_harmless(measured: xr.Dataset, name: str, attack: str) -> claims.Verdict:
     """Prediction: noise of the attack's norm has less than a quarter of its ΔI at 0.95n, on the same images."""
-    both = _at_high_order(reached(measured, attack), [attack, name])
+    both = change_at_high_order(reached(measured, attack), [attack, name])
     lacking = statistic_interval(lambda d: 1 - abs(float(d[:, 1].mean())) / abs(float(d[:, 0].mean())), both)
     return claims.Verdict(name, f"{name}: less than a quarter of the attack's ΔI at 0.95n", lacking, QUARTER)
 
@@ -36,7 +36,7 @@ def masks_matter(measured: xr.Dataset, name: str, attack: str) -> claims.Verdict
 def grows(measured: xr.Dataset, name: str) -> claims.Verdict:
     """Prediction: ΔI at 0.95n grows with every dose, on the images that reached all of them."""
     used = measured.isel(image=measured.reached.all("attack").values.nonzero()[0])
-    changes = _at_high_order(used, used.attack.values)
+    changes = change_at_high_order(used, used.attack.values)
     least = statistic_interval(lambda d: float((d[:, 1:] - d[:, :-1]).mean(0).min()), changes)
     return claims.Verdict(name, f"{name}: the least rise of ΔI at 0.95n from a dose to the next is above 0", least, 0.0)
 
@@ -50,14 +50,14 @@ def log_p_saturates(log_p: xr.Dataset, logit: xr.Dataset, weak: str, strong: str
     used = xr.align(
         *(reached(reached(each, weak), strong) for each in (log_p, logit)), join="inner", exclude=["attack", "variant"]
     )
-    changes = np.stack([_at_high_order(each, [weak, strong]) for each in used], 1)
+    changes = np.stack([change_at_high_order(each, [weak, strong]) for each in used], 1)
     rise = statistic_interval(
         lambda d: float(d[:, 1, 0].mean() / d[:, 1, 1].mean() - d[:, 0, 0].mean() / d[:, 0, 1].mean()), changes
     )
     return claims.Verdict("logit", f"{weak}: its part of ΔI at 0.95n, {strong}, is larger with the logit", rise, 0.0)
 
 
-def _at_high_order(measured: xr.Dataset, attacks: ArrayLike) -> NDArray[np.float64]:
+def change_at_high_order(measured: xr.Dataset, attacks: ArrayLike) -> NDArray[np.float64]:
     """ΔI at 0.95n (images, attacks)."""
     last = measured.difference.isel(order=claims.order_at(measured.fraction.values, 0.95))
     return last.sel(attack=attacks).transpose("image", "attack").values
