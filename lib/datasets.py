@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.util import find_spec
+from importlib.metadata import distribution
 from itertools import pairwise
 from pathlib import Path
 from zipfile import BadZipFile
@@ -110,12 +110,9 @@ def _photographs() -> dict[str, np.ndarray]:
     """Ten colour photographs that ship inside the scikit-image and scikit-learn wheels, as grey (H, W) in [0, 1]."""
     from skimage import color, data
 
-    here = find_spec("sklearn")  # whose own function takes longer to import than all of this takes
-    assert here and here.origin
-    temple, flower = (
-        np.asarray(Image.open(Path(here.origin).parent / "datasets" / "images" / name))
-        for name in ("china.jpg", "flower.jpg")
-    )
+    # scikit-learn has a function for these two, whose import takes longer than all of this takes
+    folder = Path(str(distribution("scikit-learn").locate_file("sklearn/datasets/images")))
+    temple, flower = (np.asarray(Image.open(folder / name)) for name in ("china.jpg", "flower.jpg"))
     photographs = {
         "astronaut": data.astronaut(),
         "cat": data.chelsea(),

@@ -46,7 +46,7 @@ def once(function):
 
     def remembered(*arguments, **options):
         parts = [*arguments, *itertools.chain(*sorted(options.items()))]
-        key = tuple(part.numpy().tobytes() if isinstance(part, torch.Tensor) else part for part in parts)
+        key = tuple(part.cpu().numpy().tobytes() if isinstance(part, torch.Tensor) else part for part in parts)
         if key not in made:
             made[key] = function(*arguments, **options)
         return made[key]
@@ -102,7 +102,7 @@ def same_perturbation(again, two):
 
 
 def in_the_same_window(again, two):
-    """Whether each attack that seeks a utility found the same, up to its window, where it says so twice.
+    """Whether each attack that seeks a utility found the same, up to its window of a sixteenth, where it says so twice.
 
     Rounding may lead it elsewhere in the window, on whatever device.
     """
