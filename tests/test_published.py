@@ -37,7 +37,6 @@ THREE_ERRORS = stats.t.isf(stats.norm.sf(3), REPLICATES - 1)
 
 They are drawn again with their own seeds: what is inside once is inside on every machine, up to rounding.
 """
-load = cache(datasets.load)  # unpacking CIFAR-10 takes longer than measuring two images
 
 
 def once(function):
@@ -54,7 +53,7 @@ def once(function):
     return remembered
 
 
-ONCE = [(models, "load"), (experiments, "attack"), (experiments, "baseline")]
+ONCE = [(datasets, "load"), (models, "load"), (experiments, "attack"), (experiments, "baseline")]
 """What is made for the first file that needs it, and kept for all."""
 
 
@@ -81,7 +80,6 @@ def measured_again(tmp_path_factory):
         out = folder if kind == "defenses" else folder / "again.nc"
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(results, "WORK", folder / "work")
-            patched.setattr(datasets, "load", lambda name, split="test", *, root=None: load(name, split))
             for part in kept:
                 patched.setattr(*part)
             words = [kind, *options, "--images", "2", *fewer, *of_kind, "--out", str(out)]
