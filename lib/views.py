@@ -55,7 +55,8 @@ def order_pictures(
 
     From left to right: the first image as changed; the change; what a context of m players and a marked pair leave of
     it; Δv of that pair in ``contexts`` contexts of m players, before and after the change; and ΔI^(m) of all images,
-    the order marked, drawn from ``heights[0]`` to ``heights[1]``. The normal images are played once for all changes.
+    the order marked, drawn from ``heights[0]`` to ``heights[1]``. The normal images are played once for all changes,
+    an ε of 0 among them.
     Raises ValueError where there is no view, or a view has not one change an ε.
     """
     if not views:
@@ -115,7 +116,8 @@ def _measured(
     pair = sampling.pairs(grid, 1, sampling=pair_sampling, generator=draw)
     ranks = sampling.context_ranks(pair, contexts, grid.n, generator=draw)[0]
     context = torch.stack([ranks < m for m in orders])  # (orders, contexts, n)
-    variants = torch.cat([view.normal[None], view.changed])
+    every = torch.cat([view.normal[None], view.changed])
+    variants, place = torch.unique_consecutive(every, dim=0, return_inverse=True)  # ε = 0 changes nothing
     own_game = game.MaskingGame(
         view.model, grid, variants[:, :1], view.labels[:1], baseline=baseline, value=game.named_value(view.value)
     )
@@ -133,13 +135,14 @@ def _measured(
         value=view.value,
         seed=seed,
     )
+    interaction = estimate.mean()[place.cpu()]
     kept = context[:, 0].clone()
     kept[:, pair[0]] = True
     return _Measured(
         pair=pair[0],
         masked=torch.where(grid.expand(kept), view.changed[:, :1].cpu(), baseline.cpu()),
-        delta=delta.cpu().unflatten(-1, (len(orders), contexts))[:, 0, 0],
-        change=estimate.change().mean().mean(1),
+        delta=delta.cpu().unflatten(-1, (len(orders), contexts))[place.cpu(), 0, 0],
+        change=(interaction[0] - interaction[1:]).mean(1),
     )
 
 
