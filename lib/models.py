@@ -21,8 +21,18 @@ from lib import datasets, imagenet, pointnet
 CHECKPOINTS = Path(__file__).parent.parent / "data" / "checkpoints"
 
 
+@fx.wrap
+def _normalized(images: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+    if images.ndim != 4 or images.shape[1] != len(mean):  # one channel would otherwise pass for three alike
+        raise ValueError(f"this network takes images (B, {len(mean)}, H, W); got {tuple(images.shape)}")
+    return (images - mean) / deviation
+
+
 class Normalize(nn.Module):
-    """Subtract the mean and divide by the deviation of each channel, so that attacks act on images in [0, 1]."""
+    """Subtract the mean and divide by the deviation of each channel, so that attacks act on images in [0, 1].
+
+    Raises ValueError for images of another number of channels.
+    """
 
     mean: Tensor
     deviation: Tensor
@@ -33,7 +43,7 @@ class Normalize(nn.Module):
         self.register_buffer("deviation", torch.tensor(deviation).view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        return (images - self.mean) / self.deviation
+        return _normalized(images, self.mean, self.deviation)
 
 
 def resnet(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 
 import pytest
 import torch
@@ -94,6 +95,15 @@ def test_slim_networks_fold_and_take_any_channels(name):
     images = torch.rand(3, 1, 32, 32)
     assert model(images).shape == (3, 7)
     torch.testing.assert_close(models.fold(model)(images), model(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("channels", "other"), [(1, 3), (3, 1)])
+def test_images_of_other_channels_are_refused(channels, other):
+    options = {"classes": 4, "mean": [0.5] * channels, "deviation": [0.25] * channels, "width": 4}
+    model = models.freeze(models.build("resnet18", **options))
+    for network in (model, models.fold(model)):
+        with pytest.raises(ValueError, match=re.escape(f"(B, {channels}, H, W); got (2, {other}, 32, 32)")):
+            network(torch.rand(2, other, 32, 32))
 
 
 @pytest.mark.parametrize(("channels", "width", "classes"), [(1, 4, 10), (3, 8, 7)])
