@@ -16,10 +16,6 @@ settings.register_profile("tests", deadline=None, derandomize=True, max_examples
 settings.load_profile("tests")
 
 
-LONGEST = ("tests/book/", "tests/test_published.py", "tests/test_chapters.py", "book/")
-"""What takes minutes, and then the notebooks: first, so that no processor waits for another's last."""
-
-
 class ByFile(LoadFileScheduling):
     """Gives the tests of a file, and all that read the pages, to one process: what they share is made once."""
 
@@ -28,16 +24,7 @@ class ByFile(LoadFileScheduling):
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
-    config.option.loadscopereorder = False  # xdist would begin with the files of most tests
     return ByFile(config, log)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def place(item: pytest.Item) -> int:
-        starts = [number for number, start in enumerate(LONGEST) if item.nodeid.startswith(start)]
-        return min(starts, default=len(LONGEST))
-
-    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
