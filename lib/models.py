@@ -21,7 +21,7 @@ from lib import datasets, imagenet, pointnet
 CHECKPOINTS = Path(__file__).parent.parent / "data" / "checkpoints"
 
 
-@fx.wrap
+@fx.wrap  # fx cannot trace a check: to it this is one step
 def _normalized(images: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
     if images.ndim != 4 or images.shape[1] != len(mean):  # one channel would otherwise pass for three alike
         raise ValueError(f"this network takes images (B, {len(mean)}, H, W); got {tuple(images.shape)}")

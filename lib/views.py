@@ -117,7 +117,7 @@ def _measured(
     ranks = sampling.context_ranks(pair, contexts, grid.n, generator=draw)[0]
     context = torch.stack([ranks < m for m in orders])  # (orders, contexts, n)
     every = torch.cat([view.normal[None], view.changed])
-    variants, place = torch.unique_consecutive(every, dim=0, return_inverse=True)  # ε = 0 changes nothing
+    variants, which = torch.unique_consecutive(every, dim=0, return_inverse=True)  # ε = 0 changes nothing
     own_game = game.MaskingGame(
         view.model, grid, variants[:, :1], view.labels[:1], baseline=baseline, value=game.named_value(view.value)
     )
@@ -135,13 +135,14 @@ def _measured(
         value=view.value,
         seed=seed,
     )
-    interaction = estimate.mean()[place.cpu()]
+    which = which.cpu()
+    interaction = estimate.mean()[which]
     kept = context[:, 0].clone()
     kept[:, pair[0]] = True
     return _Measured(
         pair=pair[0],
         masked=torch.where(grid.expand(kept), view.changed[:, :1].cpu(), baseline.cpu()),
-        delta=delta.cpu().unflatten(-1, (len(orders), contexts))[place.cpu(), 0, 0],
+        delta=delta.cpu().unflatten(-1, (len(orders), contexts))[which, 0, 0],
         change=(interaction[0] - interaction[1:]).mean(1),
     )
 
