@@ -18,8 +18,7 @@ test: $(INSTALLED) ## run every test, notebook and page, and check style and typ
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses logical --nbval-lax tests book
 
 lint: $(INSTALLED) ## check style and types
-	$(PYTHON) -m ruff check
-	$(PYTHON) -m mypy
+	$(PYTHON) -m pytest tests/test_lint.py
 
 bench: $(INSTALLED) ## measure speed and cost side by side: data/results/bench.json
 	$(PYTHON) -m tests.benchmarks

@@ -1,4 +1,4 @@
-"""The code has one style and its types fit, as ``make lint`` says; among the tests, so that no processor waits."""
+"""The code has one style and its types fit: ``make lint`` runs this alone, and among the tests no processor waits."""
 
 import subprocess
 import sys
