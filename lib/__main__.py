@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from lib import datasets, defense_experiments, designs, experiments, ledger, mod
 from lib import disentanglement as the_disentanglement
 from lib import robustness as the_robustness
 from lib.plots import reached
+from lib.renewal import renewed
 from lib.statistics import interval
 
 app = typer.Typer(
@@ -150,6 +152,9 @@ def interactions(
     root: Root = None,
     device: DeviceName = "auto",
     batch_size: BatchSize = None,
+    earlier: Annotated[
+        Path | None, typer.Option(help="a result of the same but for errors: its orders of the same error are kept")
+    ] = None,
     out: Out = None,
 ) -> None:
     """Measure I^(m) of normal and adversarial images at every order; interrupted, it goes on where it was."""
@@ -179,7 +184,8 @@ def interactions(
         source=source,
         seed=seed,
     )
-    measured = experiments.order_curves(asked, device=models.device(device), root=root, batch_size=batch_size)
+    measure = experiments.order_curves if earlier is None else partial(renewed, earlier=results.read(earlier))
+    measured = measure(asked, device=models.device(device), root=root, batch_size=batch_size)
     path = results.write(measured, out or results.WORK / f"{results.key(asdict(asked))}.nc")
     for name in asked.attacks:
         used = reached(measured, name)

@@ -1,0 +1,84 @@
+"""Renewal: a measurement with smaller sampling errors, of which only the orders that lack them are measured again."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+
+from lib import experiments, sampling
+from lib.estimators import PILOT
+from lib.experiments import OrderCurves
+
+
+def renewed(
+    asked: OrderCurves,
+    earlier: xr.Dataset,
+    *,
+    device: torch.device,
+    root: str | Path | None = None,
+    batch_size: int | None = None,
+) -> xr.Dataset:
+    """What is asked, each order taken from the ``earlier`` measurement where that had the same wanted error.
+
+    An order's draws do not depend on the other orders, so that on one machine this is what measuring them all gives, up
+    to rounding. Another kind of device may lead an attack elsewhere in its window: steps, utilities and
+    classes are the earlier ones, and an image counts as reached where both times it was, and led to one class.
+    The attribute ``renewed`` says which orders were measured again, and how.
+    Raises ValueError unless the two ask the same but for orders, errors and replicates, with wanted errors in both.
+    """
+    before = _question(asked, earlier)
+    had, wanted = (dict(zip(each.fractions, each.errors or (), strict=True)) for each in (before, asked))
+    most = min(asked.replicates, before.replicates)
+    as_many = (earlier.replicates < most).all("image") | (asked.replicates == before.replicates)
+    enough = dict(zip(before.fractions, as_many.values.tolist(), strict=True))
+    kept = [fraction for fraction, error in wanted.items() if had.get(fraction) == error and enough[fraction]]
+    missing = [fraction for fraction in asked.fractions if fraction not in kept]
+    if not kept:
+        return experiments.order_curves(asked, device=device, root=root, batch_size=batch_size)
+    whole = earlier.isel(order=[before.fractions.index(fraction) for fraction in kept])
+    attrs = earlier.attrs | {"command": asked.command()}
+    if missing:
+        part = replace(asked, fractions=tuple(missing), errors=tuple(wanted[fraction] for fraction in missing))
+        fresh = experiments.order_curves(part, device=device, root=root, batch_size=batch_size)
+        if not np.array_equal(fresh.image, earlier.image):
+            raise ValueError(f"{asked.model} classifies other images correctly than it did earlier: measure all orders")
+        whole = xr.concat([whole, fresh], "order", data_vars="minimal", coords="minimal", compat="override")
+        whole = whole.sel(order=sampling.orders(whole.attrs["players"], list(asked.fractions)))
+        whole["reached"] = whole.reached & fresh.reached & (whole.class_after == fresh.class_after)
+        about = {name: fresh.attrs[name] for name in ("versions", "device", "date", "code_revision")}
+        now = f"{', '.join(map(str, missing))}: {', '.join(about.values())}"
+        attrs |= {
+            "renewed": "; ".join(filter(None, [earlier.attrs.get("renewed"), now])),
+            "date": fresh.attrs["date"],
+            "seconds_of_last_run": fresh.attrs["seconds_of_last_run"],
+        }
+    contrasts = whole.replicates + PILOT
+    whole["passes"] = (4 * whole.sizes["variant"] * contrasts).sum("order")
+    return whole.assign_attrs(attrs | {"passes": int(whole.passes.sum())})
+
+
+def _question(asked: OrderCurves, earlier: xr.Dataset) -> OrderCurves:
+    """What the earlier measurement asked; raises ValueError unless it is what is asked but for its own errors."""
+    command = earlier.attrs["command"]
+    errors, replicates = re.search(r"--errors (\S+)", command), re.search(r"--replicates (\d+)", command)
+    if asked.errors is not None and len(asked.errors) != len(asked.fractions):
+        raise ValueError(f"errors must be one for each of {len(asked.fractions)} orders; got {list(asked.errors)}")
+    if asked.errors is None or errors is None or replicates is None:
+        raise ValueError(
+            f"a measurement is renewed to wanted errors: both need --errors; the earlier one is\n{command}"
+        )
+    before = replace(
+        asked,
+        errors=tuple(float(error) for error in errors[1].split(",")),
+        replicates=int(replicates[1]),
+        fractions=tuple(earlier.fraction.values.tolist()),
+    )
+    if before.command() != command:
+        raise ValueError(
+            "only --orders, --errors and --replicates may differ from the earlier measurement; "
+            f"it was made by\n{command}\nand now is asked\n{asked.command()}"
+        )
+    return before
