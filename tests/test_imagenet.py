@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from lib import datasets, experiments, imagenet, models
 from lib.__main__ import app
+from lib.book import ROOT
 
 SAMPLE = Path(__file__).parent.parent.parent / "shared" / "datasets" / "imagenet_sample.zip"
 WNIDS = [f"n{number:08d}" for number in range(1, 1001)]
@@ -233,6 +234,14 @@ def test_networks_have_the_parameters_that_torchvision_states(architecture, para
     with torch.device("meta"):
         made = imagenet.NETWORKS[architecture]()
     assert sum(parameter.numel() for parameter in made.parameters()) == parameters
+
+
+def test_the_appendix_counts_the_passes_of_its_commands():
+    text = (ROOT / "book" / "appendix-imagenet.md").read_text(encoding="utf-8")
+    asked = experiments.OrderCurves(dataset="imagenet")
+    for replicates in (asked.replicates, 20_000):
+        passes = asked.images * len(asked.fractions) * 2 * replicates * 4
+        assert f"= **{passes:,}**" in text and f" {passes:,} passes |" in text
 
 
 def test_wide_network_is_ours_with_the_stem_of_imagenet():
