@@ -3,8 +3,8 @@
 Read the modules in the order of the data; each imports only from those before it:
 
     files, imagenet, pointnet, datasets, models, attacks, training; players, game, sampling, interactions, designs,
-    estimators, surrogate; controls, statistics, results, experiments, pair_experiments, disentanglement, contexts,
-    robustness; information, spectrum, defenses, detection, defense_experiments; claims, exact, plots, ledger,
+    estimators, surrogate; controls, statistics, results, experiments, renewal, pair_experiments, disentanglement,
+    contexts, robustness; information, spectrum, defenses, detection, defense_experiments; claims, exact, plots, ledger,
     predictions; views, widgets, book.
 """
 

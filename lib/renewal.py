@@ -24,9 +24,9 @@ def renewed(
     """What is asked, each order taken from the ``earlier`` measurement where that had the same wanted error.
 
     An order's draws do not depend on the other orders, so that on one machine this is what measuring them all gives, up
-    to rounding. Another kind of device may lead an attack elsewhere in its window: steps, utilities and
-    classes are the earlier ones, and an image counts as reached where both times it was, and led to one class.
-    The attribute ``renewed`` says which orders were measured again, and how.
+    to rounding. Another kind of device may lead an attack elsewhere in its window: utilities, steps and classes are
+    those of the earlier measurement, and an image counts as reached where it was both times, and led to one class. The
+    attribute ``renewed`` says which orders were measured again, and how.
     Raises ValueError unless the two ask the same but for orders, errors and replicates, with wanted errors in both.
     """
     before = _question(asked, earlier)
