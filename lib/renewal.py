@@ -31,10 +31,9 @@ def renewed(
     """
     before = _question(asked, earlier)
     had, wanted = (dict(zip(each.fractions, each.errors or (), strict=True)) for each in (before, asked))
-    most = min(asked.replicates, before.replicates)
-    as_many = (earlier.replicates < most).all("image") | (asked.replicates == before.replicates)
-    enough = dict(zip(before.fractions, as_many.values.tolist(), strict=True))
-    kept = [fraction for fraction, error in wanted.items() if had.get(fraction) == error and enough[fraction]]
+    counts = dict(zip(before.fractions, earlier.replicates.max("image").values.tolist(), strict=True))
+    same_limit, limit = asked.replicates == before.replicates, min(asked.replicates, before.replicates)
+    kept = [f for f, error in wanted.items() if had.get(f) == error and (same_limit or counts[f] < limit)]
     missing = [fraction for fraction in asked.fractions if fraction not in kept]
     if not kept:
         return experiments.order_curves(asked, device=device, root=root, batch_size=batch_size)

@@ -1,6 +1,7 @@
 """Renewal: what measuring all orders gives, at the cost of some of them."""
 
 import re
+import shlex
 from dataclasses import replace
 
 import numpy as np
@@ -64,7 +65,7 @@ def same(one, other):
         ({"errors": (2e-4, 2e-4, 2e-4)}, [0, 7, 12]),
     ],
 )
-def test_it_is_number_for_number_what_measuring_all_orders_gives(earlier, orders_measured, changes, missing):
+def test_it_is_what_measuring_all_orders_gives(earlier, orders_measured, changes, missing):
     asked = replace(ASKED, **changes)
     found = renewed(asked, earlier, device=CPU)
     assert orders_measured == [missing] * bool(missing)
@@ -130,7 +131,7 @@ def test_images_of_other_weights_are_refused(earlier):
 
 def test_the_command_line_renews(earlier, orders_measured, tmp_path):
     before, after = results.write(earlier, tmp_path / "before.nc"), tmp_path / "after.nc"
-    words = [word.strip("'") for word in re.findall(r"'[^']*'|\S+", SMALLER.command())][3:]
+    words = shlex.split(SMALLER.command())[3:]
     done = CliRunner().invoke(app, [*words, "--earlier", str(before), "--out", str(after)])
     assert done.exit_code == 0, done.output
     assert orders_measured == [[7]]
