@@ -63,21 +63,22 @@ ONCE = [(datasets, "load"), (models, "load"), (experiments, "attack"), (experime
 def measured_again(tmp_path_factory):
     """Two images of a published file, measured by the command that it records, at some of its orders.
 
-    Of interactions these are the ``first`` and every ``step``-th after it, with so many replicates: the draws of an
-    order follow from the seed and their number alone. Of D^(m) there are the first two, for an order's draws follow
-    those of the orders before; contexts are common to their orders.
+    Of interactions these are the orders at the ``places``, with so many replicates: the draws of an order follow from
+    the seed and their number alone. Of D^(m) there are the first two, for an order's draws follow those of the orders
+    before; contexts are common to their orders.
     """
 
     kept = [(module, name, once(getattr(module, name))) for module, name in ONCE]
 
     @cache
-    def run(command, first, *, step=4, replicates=REPLICATES):
-        some = {"interactions": slice(first, None, step), "disentanglement": slice(2), "contexts": slice(1)}
+    def run(command, places, replicates):
+        some = {"interactions": places, "disentanglement": range(2), "contexts": range(1)}
         folder = tmp_path_factory.mktemp("again")
         kind, *options = shlex.split(re.sub(r"--errors \S+", "", command))[3:]
         fewer = {"interactions": ["--replicates", str(replicates)], "defenses": ["--games", "2"]}.get(kind, [])
         if kind in some:
-            fewer += ["--orders", ",".join(options[options.index("--orders") + 1].split(",")[some[kind]])]
+            orders = options[options.index("--orders") + 1].split(",")
+            fewer += ["--orders", ",".join(orders[place] for place in some[kind])]
         of_kind = {"robustness": ["--certified", "2" if "--certified 0" not in command else "0"]}.get(kind, [])
         out = folder if kind == "defenses" else folder / "again.nc"
         with pytest.MonkeyPatch.context() as patched:
@@ -114,16 +115,15 @@ def in_the_same_window(again, two):
 
 @cache
 def fewest_draws():
-    """Of each model, the file whose cheapest order costs the least, with the place of that order and its draws."""
+    """Of each model, the file whose cheapest order costs the least, with the place of that order and its replicates."""
     found = {}
     for dataset, model, _, path in FILES:
         measured = results.read(path)
         if "interaction" in measured:
-            counts = measured.replicates[0].values
-            found.setdefault((dataset, model), []).append(
-                (measured.sizes["variant"] * counts.min(), path, int(counts.argmin()), int(counts.min()))
-            )
-    return {path: where for _, path, *where in map(min, found.values())}
+            counts = measured.replicates[0].values.tolist()
+            cost = measured.sizes["variant"] * min(counts)
+            found.setdefault((dataset, model), []).append((cost, path, counts.index(min(counts)), min(counts)))
+    return {path: (range(place, place + 1), count) for _, path, place, count in map(min, found.values())}
 
 
 @pytest.mark.parametrize("number", range(len(FILES)), ids=lambda number: FILES[number][-1].stem)
@@ -137,28 +137,25 @@ def test_two_images_measured_again_are_inside_their_interval(number, measured_ag
     published = results.read(path)
     if not (datasets.LOCAL_DATA / published.attrs["dataset"]).exists():
         pytest.skip(f"{published.attrs['dataset']} is not here")
-    sampled = "interaction" in published
-    first, count, step = number % 4 if sampled else 0, REPLICATES, 4
-    same_draws = fewest_draws().get(path)
-    if same_draws:
-        (first, count), step = same_draws, len(experiments.FRACTIONS)
-    folder = measured_again(published.attrs["command"], first, step=step, replicates=count)
+    orders = published.sizes["order"] if "interaction" in published else 0
+    places, replicates = fewest_draws().get(path, (range(number % 4, orders, 4), REPLICATES))
+    folder = measured_again(published.attrs["command"], places, replicates)
     again = results.read(folder / (path.name if "defenses" in path.stem else "again.nc"))
     two = published.isel(image=slice(2))
     for part in {"under", "order"} & set(again.dims):
         two = two.sel({part: again[part]})
     assert again.image.values.tolist() == two.image.values.tolist(), "the seed chooses the same images"
-    if sampled:
+    if "interaction" in published:
+        error = np.hypot(again.sampling_error, two.sampling_error)
+        apart = abs(again.interaction - two.interaction) / error
         same = same_perturbation(again, two)
         assert in_the_same_window(again, two)
         if published.attrs["device"].startswith("CPU"):
             assert same.all()
-        error = np.hypot(again.sampling_error, two.sampling_error)
-        apart = abs(again.interaction - two.interaction) / error
         compared = [apart.sel(variant="normal").values.ravel()]  # from another perturbation, other interactions follow
         compared += [apart.sel(variant=name).values[same.sel(attack=name)].ravel() for name in two.attack.values]
         assert np.concatenate(compared).max() < THREE_ERRORS
-        if same_draws:
+        if path in fewest_draws():
             assert compared[0].max() < ROUNDING
         return
     for name, tolerance in SAME.items():
