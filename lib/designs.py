@@ -202,13 +202,15 @@ def _rank(keys: Tensor) -> Tensor:
 
 
 def _able(lengths: Tensor, chance: float, *, group: int) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor]:
-    """How many of the ``lengths`` (C,) pairs of each class are able to take part, given that one is.
+    """How many of the ``lengths`` (C,) pairs of each class are able to take part, at least one.
 
     A function from uniform numbers (count,) and classes (count,) to such numbers (count,), and the mean number (C,) of
-    those that do take part, ``group`` at most.
+    those that do take part, ``group`` at most. A number k of which only ``group`` take part is drawn k / group times as
+    often: it then is as frequent around one that takes part as if each were able by its own chance.
     """
     number = torch.arange(1, int(lengths.max()) + 1)
     chances = torch.from_numpy(stats.binom.pmf(number.numpy(), lengths[:, None].numpy(), chance))
+    chances *= number / number.clamp(max=group)
     chances /= chances.sum(1, keepdim=True)
     cumulative = chances.cumsum(1)
 

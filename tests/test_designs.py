@@ -27,7 +27,7 @@ def test_four_point_plays_one_pair_in_a_context_of_its_order(how):
     assert played == set(map(tuple, wanted.tolist()))
 
 
-@pytest.mark.parametrize("order", [1, 3, 7, 12, 13])
+@pytest.mark.parametrize("order", [1, 3, 5, 7, 9, 12, 13])
 def test_every_pair_of_signed_groups_sees_independent_players(order):
     """Eight disjoint pairs: where the first takes part, all others are kept by p, any two of them independently.
 
@@ -44,6 +44,18 @@ def test_every_pair_of_signed_groups_sees_independent_players(order):
     covariance = torch.einsum("rci,rcj->ij", centred, centred)[~torch.eye(14, dtype=torch.bool)] / (4 * count)
     # a product of two independent centred indicators has the standard deviation p(1 − p)
     assert (covariance.abs() < 5 * p * (1 - p) / count**0.5).all()
+
+
+@pytest.mark.parametrize("group", [1, 2, 100])
+@pytest.mark.parametrize("order", [1, 3, 5, 9, 11, 13])
+def test_signed_groups_are_unbiased_where_a_third_difference_is_all_there_is(group, order):
+    """v = |S|³/6 has Δv(i,j,S) = |S| + 1, so that I^(m) = m + 1, and nothing between three pairs at once."""
+    corners, scale = designs.signed_groups(GRID, group=group)(order, 100_000, generator(7))
+    values = corners.sum(-1, dtype=torch.float64) ** 3 / 6
+    contrasts = scale * interactions.delta_v(*values.unbind(-1))
+    error = contrasts.std().item() / len(contrasts) ** 0.5
+    assert error < 0.1
+    assert contrasts.mean().item() == pytest.approx(order + 1, abs=4 * error)
 
 
 @pytest.mark.parametrize("group", [1, 2, 5])
