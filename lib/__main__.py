@@ -1,14 +1,16 @@
 """The command line: ``python -m lib --help``."""
 
 import sys
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from lib import contexts as the_contexts
 from lib import datasets, defense_experiments, designs, experiments, ledger, models, results, training
@@ -24,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Interactions, attacks and defences: the replication of Ren et al. (NeurIPS 2021).",
 )
-console = Console(width=None if sys.stdout.isatty() else 160)  # a pipe has no width of its own
+console = Console(markup=False, width=None if sys.stdout.isatty() else 160)  # a pipe has no width of its own
 
 DatasetName = Annotated[str, typer.Option(help="photos (ships with the packages), cifar10, modelnet10 or imagenet")]
 ModelName = Annotated[str, typer.Option(help="a checkpoint such as resnet18-standard or resnet18-adversarial")]
@@ -39,7 +41,7 @@ ValueName = Annotated[str, typer.Option(help="v: log_probability, logit, margin 
 BatchSize = Annotated[
     int | None, typer.Option(help="masked images a forward pass, else as fits the device; changes no number")
 ]
-Out = Annotated[Path | None, typer.Option(help="the result (netCDF); else build/results/<key>.nc")]
+Out = Annotated[Path | None, typer.Option(dir_okay=False, help="the result (netCDF); else build/results/<key>.nc")]
 Seed = Annotated[int, typer.Option(help="decides every random draw")]
 
 
@@ -186,7 +188,7 @@ def interactions(
     )
     measure = experiments.order_curves if earlier is None else partial(renewed, earlier=results.read(earlier))
     measured = measure(asked, device=models.device(device), root=root, batch_size=batch_size)
-    path = results.write(measured, out or results.WORK / f"{results.key(asdict(asked))}.nc")
+    path = results.write(measured, out or results.WORK / f"{results.key(asked.command())}.nc")
     for name in asked.attacks:
         used = reached(measured, name)
         table = Table(
@@ -234,11 +236,11 @@ def disentanglement(
     )
     on = models.device(device)
     measured = the_disentanglement.disentanglement(asked, device=on, root=root, batch_size=batch_size)
-    path = results.write(measured, out or results.WORK / f"{results.key(asdict(asked))}.nc")
+    path = results.write(measured, out or results.WORK / f"{results.key(asked.command())}.nc")
     table = Table("order", "D, 95% interval over images", title=f"{dataset}/{model}, {images} images")
     for order in measured.order.values:
         chosen = measured.disentanglement.sel(estimate="midpoint", order=order)
-        table.add_row(str(order), interval(chosen.values).text(3))
+        table.add_row(str(order), over_images(chosen.values))
     console.print(table)
     console.print(f"{int(measured.attrs['passes'])} forward passes; written to {path}")
 
@@ -276,10 +278,10 @@ def contexts(
         seed=seed,
     )
     measured = the_contexts.localities(asked, device=models.device(device), root=root, batch_size=batch_size)
-    path = results.write(measured, out or results.WORK / f"{results.key(asdict(asked))}.nc")
+    path = results.write(measured, out or results.WORK / f"{results.key(asked.command())}.nc")
     table = Table("order", "locality, 95% interval over images", title=f"{dataset}/{model}, {images} images")
     for order in measured.order.values:
-        table.add_row(str(order), interval(measured.locality.sel(order=order).values).text(3))
+        table.add_row(str(order), over_images(measured.locality.sel(order=order).values))
     console.print(table)
     console.print(f"{int(measured.attrs['passes'])} forward passes; written to {path}")
 
@@ -298,7 +300,9 @@ def defenses(
     root: Root = None,
     device: DeviceName = "auto",
     batch_size: BatchSize = None,
-    out: Annotated[Path | None, typer.Option(help="folder of the two results; else build/results/<key>")] = None,
+    out: Annotated[
+        Path | None, typer.Option(file_okay=False, help="folder of the two results; else build/results/<key>")
+    ] = None,
 ) -> None:
     """Measure the defences of §4.3 on one model; interrupted, it goes on where it was."""
     asked = defense_experiments.Defenses(
@@ -314,7 +318,7 @@ def defenses(
     )
     on = models.device(device)
     measured = defense_experiments.defenses(asked, device=on, root=root, batch_size=batch_size)
-    folder = out or results.WORK / results.key(asdict(asked))
+    folder = out or results.WORK / results.key(asked.command())
     for name, part in measured.items():
         path = results.write(part, folder / f"{model}-defenses-{name}.nc")
         console.print(f"{int(part.attrs['passes'])} forward passes; written to {path}")
@@ -353,13 +357,13 @@ def robustness(
         seed=seed,
     )
     measured = the_robustness.robustness(asked, device=models.device(device), root=root)
-    path = results.write(measured, out or results.WORK / f"{results.key(asdict(asked))}.nc")
+    path = results.write(measured, out or results.WORK / f"{results.key(asked.command())}.nc")
     table = Table("under", "accuracy, 95% interval over images", title=f"{dataset}/{model}, {images} images")
     for under in measured.under.values:
-        table.add_row(str(under), interval(measured.right.sel(under=under).values).text(3))
+        table.add_row(str(under), over_images(measured.right.sel(under=under).values))
     known = measured.radius.dropna("image")
     for radius in (0.0, 0.25, 0.5) if len(known) else ():
-        table.add_row(f"certified above {radius}", interval((known > radius).values).text(3))
+        table.add_row(f"certified above {radius}", over_images((known > radius).values))
     console.print(table)
     console.print(f"written to {path}")
 
@@ -425,12 +429,19 @@ def numbers(text: str, *, what: str) -> tuple[float, ...]:
         raise ValueError(f"{what} are numbers with commas, as 0.1,0.5,0.95; got {text!r}") from None
 
 
+def over_images(values: NDArray[np.float64]) -> str:
+    """The mean over images with its interval, as the tables show it; of a single image, its value alone."""
+    if np.isnan(values).any():
+        return "not defined"
+    return interval(values).text(3) if len(values) > 1 else f"{float(values[0]):.3f}, of one image"
+
+
 def main() -> None:
     """Run the command line; a wrong input ends it with one line that says what to do."""
     try:
         app()
-    except (ValueError, FileNotFoundError) as error:
-        Console(stderr=True).print(f"[bold red]error:[/bold red] {error}", highlight=False, soft_wrap=True)
+    except (ValueError, OSError) as error:
+        Console(stderr=True).print(Text.assemble(("error:", "bold red"), f" {error}"), soft_wrap=True)
         sys.exit(2)
 
 

@@ -77,4 +77,6 @@ def localities(
             passes=played.passes,
         )
 
-    return results.measured(block, asked, device=device, resume=resume, description=f"contexts of {asked.model}")
+    return results.measured(
+        block, asked, inputs=of.inputs, device=device, resume=resume, description=f"contexts of {asked.model}"
+    )

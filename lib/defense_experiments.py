@@ -333,8 +333,12 @@ def defenses(
 ) -> dict[str, xr.Dataset]:
     """Carry out both measurements, "images" and "games", one row an image, in blocks that an interrupted run keeps.
 
-    Raises ValueError for a wrong attack, and for more images than the model classifies correctly.
+    Raises ValueError for a wrong attack, fewer than 2 replicates or 1 context, and for more images than the model
+    classifies correctly.
     """
+    experiments.attack_goal(asked.attack)
+    if asked.replicates < 2 or asked.contexts < 1:
+        raise ValueError(f"at least 2 replicates and 1 context are needed; got {asked.replicates} and {asked.contexts}")
     if not 1 <= asked.games <= asked.images:
         raise ValueError(f"games are played on 1 to all {asked.images} images; got {asked.games}")
     model = models.load(asked.dataset, asked.model, device=device)
@@ -373,6 +377,7 @@ def defenses(
         return results.measured(
             _counted(model, block),
             asked,
+            inputs=[*model.state_dict().values(), images, baseline],
             images=count,
             part=name,
             device=device,

@@ -113,6 +113,8 @@ def signed_groups(players: Players, *, group: int) -> Design:
     if group < 1:
         raise ValueError(f"a group must be at least 1 pair; got {group}")
     n = players.n
+    if not len(players.neighbours):
+        raise ValueError(f"signed groups play neighbours; of {n} players none are: choose a finer grid")
     classes = matchings(players.neighbours)
     lengths = torch.tensor([len(pairs) for pairs in classes])
     padded = torch.full((len(classes), int(lengths.max()), 2), n)  # a player n that is thrown away at the end

@@ -57,4 +57,6 @@ def disentanglement(
         ).assign_coords(estimate=list(ESTIMATES))
 
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        return results.measured(block, asked, device=device, resume=resume, description=f"D^(m) of {asked.model}")
+        return results.measured(
+            block, asked, inputs=of.inputs, device=device, resume=resume, description=f"D^(m) of {asked.model}"
+        )

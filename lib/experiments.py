@@ -129,7 +129,7 @@ def attack(
     is made already. So many steps of PGD, or "epsilon 4", 20 steps of an eighth of 4/255 inside that ball, have no
     utility to reach: every image counts as having reached it. Raises ValueError for another name.
     """
-    goal, utility = _goal(name)
+    goal, utility = attack_goal(name)
     if goal == "steps":
         return pgd_steps(model, images, labels, epsilon=epsilon, step_size=step_size, steps=int(utility))
     if goal == "epsilon":
@@ -176,7 +176,7 @@ def perturbed(
 
     @cache
     def plain(name: str) -> Attack:
-        goal, _ = _goal(name)
+        goal, _ = attack_goal(name)
         untargeted = plain(name.replace("targeted", "untargeted")) if goal == "targeted" else None
         return attack(model, images, labels, name, **pace, steps=steps, untargeted=untargeted)
 
@@ -202,7 +202,7 @@ def perturbed(
     return [one(name) for name in names]
 
 
-def _goal(name: str) -> tuple[str, float]:
+def attack_goal(name: str) -> tuple[str, float]:
     """The goal of an attack and its utility, number of steps, or ε in 255ths; raises ValueError for another name."""
     goal, _, level = name.partition(" ")
     try:
@@ -260,7 +260,8 @@ def measure(
 ) -> estimators.OrderMeans:
     """I^(m) of images (V, I, C, H, W), V variants of I images on common coalitions, in units of v.
 
-    ``rows`` (I,) names the images: with the seed it decides the draws of each, whatever else is measured with it.
+    ``rows`` (I,) names the images: with the seed it decides the draws of each, whatever else is measured with it; with
+    ``errors`` their number is that which all the images together need.
     ``design`` and ``group`` None are those that need the fewest passes for the sampling. Each point cloud has players
     of its own, the regions of its first variant.
     """
@@ -289,6 +290,8 @@ def order_curves(
     resume: bool = True,
 ) -> xr.Dataset:
     """Carry out the measurement: one row an image, in blocks that an interrupted run does not measure again."""
+    if len(set(asked.attacks)) < len(asked.attacks):
+        raise ValueError(f"each attack is measured once; got {', '.join(asked.attacks)}")
     if asked.category not in ("truth", "attacked"):
         raise ValueError(f"unknown category {asked.category!r}: choose 'truth' or 'attacked'")
     model = models.load(asked.dataset, asked.model, device=device)
@@ -301,6 +304,7 @@ def order_curves(
         raise ValueError(f"the controls {', '.join(controls.CONTROLS)} are of images; {data.name} has point clouds")
     source = models.load(asked.dataset, asked.source, device=device) if "transferred" in goals else model
     reference = baseline(asked.baseline, data, images).to(device)
+    inputs = [*model.state_dict().values(), *source.state_dict().values(), images, reference]
 
     def block(chosen: Tensor) -> xr.Dataset:
         hidden = reference[chosen] if reference.ndim == 4 else reference
@@ -336,7 +340,9 @@ def order_curves(
         )
         return labelled(asked, rows[chosen.cpu()], labels[chosen], attacked, estimate).assign_attrs(players=n)
 
-    return results.measured(block, asked, device=device, resume=resume, description=f"{asked.model} {asked.sampling}")
+    return results.measured(
+        block, asked, device=device, resume=resume, description=f"{asked.model} {asked.sampling}", inputs=inputs
+    )
 
 
 def labelled(

@@ -51,6 +51,11 @@ class Setting:
     orders: list[int]
     batch_size: int | None
 
+    @property
+    def inputs(self) -> list[Tensor]:
+        """What the measurement is carried out on, for ``results.measured``."""
+        return [*self.model.state_dict().values(), self.images, self.baseline]
+
     def play(self, chosen: Tensor) -> tuple[game.MaskingGame, list[torch.Generator], Tensor]:
         """The game of the images ``chosen`` (B,), a generator an image, and the pairs (B, P, 2) drawn from it."""
         of = players.grid(*self.images.shape[-2:], side=self.asked.grid)

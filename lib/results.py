@@ -1,12 +1,10 @@
 """Labelled results on disk: written whole or not at all, with where they come from, keyed by what was asked."""
 
 import hashlib
-import json
 import platform
 import subprocess
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -26,15 +24,25 @@ AT_ONCE = {"cpu": 10, "cuda": 500}
 """Images measured between two writes to disk: what an interruption can cost. A GPU needs many to be kept busy."""
 
 
-def key(specification: dict[str, Any]) -> str:
-    """A short hash that changes with anything in the specification."""
-    return hashlib.sha256(json.dumps(specification, sort_keys=True).encode()).hexdigest()[:12]
+def key(command: str, *, inputs: Iterable[Tensor] = ()) -> str:
+    """A short hash that changes with the command, and with anything in the tensors that it is carried out on."""
+    digest = hashlib.sha256(command.encode())
+    for tensor in inputs:
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def published(folder: Path | None = None) -> list[tuple[str, str, str, Path]]:
-    """The published results as (dataset, model, experiment, path), in ``<dataset>/<model>-<experiment>.nc``."""
+    """The published results as (dataset, model, experiment, path), in ``<dataset>/<model>-<experiment>.nc``.
+
+    Raises ValueError for a file of another name.
+    """
     found = []
     for path in sorted((folder or PUBLISHED).glob("*/*.nc")):
+        if path.stem.count("-") < 2:
+            raise ValueError(
+                f"{path} is not named as a result, <architecture>-<training>-<experiment>.nc: move it away"
+            )
         architecture, training, experiment = path.stem.split("-", 2)
         found.append((path.parent.name, f"{architecture}-{training}", experiment, path))
     return found
@@ -58,13 +66,12 @@ def read_published(dataset: str, *experiments: str, seed: int = 0) -> dict[tuple
 
 def provenance(*, command: str, device: torch.device) -> dict[str, str]:
     """Attributes that say how a result was made: command, versions, device, date, code revision."""
-    revision = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        told = subprocess.run(describe, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+        revision = told.stdout.strip()
+    except FileNotFoundError:  # no git
+        revision = ""
     return {
         "command": command,
         "versions": f"lib {lib.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
@@ -95,6 +102,7 @@ def measured(
     block: Callable[[Tensor], xr.Dataset],
     asked: Asked,
     *,
+    inputs: Iterable[Tensor],
     device: torch.device,
     description: str,
     images: int | None = None,
@@ -103,40 +111,48 @@ def measured(
 ) -> xr.Dataset:
     """The blocks that ``block`` measures of the image numbers, ``AT_ONCE`` each, as one dataset with its provenance.
 
-    Each block is written to a folder of ``WORK`` that the specification decides: an interrupted run does not measure it
-    again. A specification of several measurements says which one, its ``part``, and on how many ``images``.
+    Each block is written to a folder of ``WORK`` that the command and the ``inputs`` decide, weights and images: an
+    interrupted run does not measure it again. A specification of several measurements says which one, its ``part``, and
+    on how many ``images``. ``code_revision`` is that of each block: of several, where the code changed in between.
     """
     started = time.monotonic()
     blocks = []
-    folder = WORK / key(asdict(asked) if part is None else {"part": part, **asdict(asked)})
+    about = provenance(command=asked.command(), device=device)
+    folder = WORK / key(f"{asked.command()} {part or ''}", inputs=inputs)
     at_once = AT_ONCE[device.type]
     chunks = torch.arange(asked.images if images is None else images, device=device).split(at_once)
     for number, chosen in enumerate(track(chunks, description=description)):
         path = folder / f"{number:04d}-of-{at_once}.nc"
         if not (resume and path.exists()):
-            write(block(chosen), path)
+            write(block(chosen).assign_attrs(code_revision=about["code_revision"]), path)
         blocks.append(read(path))
+    about["code_revision"] = ", ".join(dict.fromkeys(each.attrs["code_revision"] for each in blocks))
     whole = xr.concat(blocks, "image", data_vars="minimal", coords="minimal", compat="override")
     return whole.assign_attrs(
-        **provenance(command=asked.command(), device=device),
+        **about,
         seed=asked.seed,
         seconds_of_last_run=round(time.monotonic() - started),
         passes=int(whole.passes.sum()),
     )
 
 
-def write(data: xr.Dataset, path: Path) -> Path:
+def write(data: xr.Dataset, path: str | Path) -> Path:
     """Write as netCDF, whole or not at all; returns the path."""
+    path = Path(path)
     with replacing(path) as fresh:
         data.to_netcdf(fresh, engine="scipy")
     return path
 
 
-def read(path: Path) -> xr.Dataset:
-    """Read a result; raises FileNotFoundError with the files at hand where it is missing."""
+def read(path: str | Path) -> xr.Dataset:
+    """Read a result; raises FileNotFoundError with the files at hand where it is missing, ValueError for no netCDF."""
+    path = Path(path)
     if not path.exists():
         there = ", ".join(sorted(other.name for other in path.parent.glob("*.nc"))) or "none"
         raise FileNotFoundError(
             f"no result {path}; at hand in that folder: {there}. 'python -m lib interactions' makes one"
         )
-    return xr.load_dataset(path, engine="scipy")
+    try:
+        return xr.load_dataset(path, engine="scipy")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a result in netCDF-3, or is cut short: measure it again") from error

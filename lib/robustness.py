@@ -93,20 +93,21 @@ def robustness(
 ) -> xr.Dataset:
     """Carry out the measurement: one row an image, right or wrong under each attack, and its certified radius.
 
-    Raises ValueError where a certificate is asked of a model trained without noise, or more images than there are.
+    AutoAttack's random starts are decided by the seed and the images of a block together. Raises ValueError where a
+    certificate is asked of a model trained without noise, or no images, or more than there are.
     """
-    about = models.card(asked.dataset, asked.model)
-    noise = about["recipe"].get("noise", 0.0)
+    known = asked.dataset != "imagenet"  # whose public models have no card
+    noise = models.card(asked.dataset, asked.model)["recipe"].get("noise", 0.0) if known else 0.0
     if asked.certified and not noise:
         raise ValueError(
             f"{asked.model} was trained without noise: there is no certificate to ask for; set certified 0"
         )
     model = models.load(asked.dataset, asked.model, device=device)
     data = datasets.load(asked.dataset, "test", root=root)
-    if not 0 <= asked.certified <= asked.images <= len(data):
+    if not 0 <= asked.certified <= asked.images <= len(data) or asked.images < 1:
         raise ValueError(
             f"{asked.images} images and {asked.certified} certified were asked for; {data.name} has {len(data)}, "
-            "of which no more are certified than used"
+            "of which at least one is used, and no more are certified than used"
         )
     rows = torch.randperm(len(data), generator=sampling.generator(asked.seed))[: asked.images]
 
@@ -140,11 +141,15 @@ def robustness(
             attrs={"dataset": asked.dataset, "model": asked.model, "epsilon": EPSILON, "noise": noise},
         )
 
-    return results.measured(block, asked, device=device, resume=resume, description=f"robustness of {asked.model}")
+    inputs = [*model.state_dict().values(), data.batch(rows[:1])[0]]
+    description = f"robustness of {asked.model}"
+    return results.measured(block, asked, inputs=inputs, device=device, resume=resume, description=description)
 
 
 def _autoattack(model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
     """The standard AutoAttack in the ℓ∞ ball of 8/255."""
     import torchattacks  # takes seconds, which every other command would wait for
 
-    return torchattacks.AutoAttack(model, eps=EPSILON, seed=seed, n_classes=model(images[:1]).shape[1])(images, labels)
+    with torch.random.fork_rng():  # it seeds the global generator
+        attack = torchattacks.AutoAttack(model, eps=EPSILON, seed=seed, n_classes=model(images[:1]).shape[1])
+        return attack(images, labels)

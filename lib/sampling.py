@@ -13,7 +13,9 @@ SAMPLINGS = ("neighbours", "uniform")
 
 
 def generator(seed: int, *keys: int) -> torch.Generator:
-    """An independent generator for each (seed, key, …), such as (seed, image, 1)."""
+    """An independent generator for each (seed, key, …), such as (seed, image, 1); raises ValueError for one below 0."""
+    if seed < 0:
+        raise ValueError(f"a seed is an integer from 0 up; got {seed}")
     state = np.random.SeedSequence(seed, spawn_key=keys).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> 1))
 

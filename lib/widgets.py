@@ -85,8 +85,10 @@ def _live(own: ipywidgets.Widget, recompute: Callable[[], None], tooltip: str) -
 
     def pressed(_: ipywidgets.Button) -> None:
         button.disabled = True
-        recompute()
-        button.disabled = False
+        try:
+            recompute()
+        finally:
+            button.disabled = False
 
     button.on_click(pressed)
     wrapped = ipywidgets.Layout(flex_flow="row wrap")

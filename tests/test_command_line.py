@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from lib import training
+from lib import models, training
 from lib.__main__ import app, main
 
 ROOT = Path(__file__).parent.parent
@@ -66,6 +67,8 @@ def test_train_changes_what_is_asked_of_the_published_recipe(tmp_path, monkeypat
         (["train", "--precision", "float99"], "unknown precision 'float99'"),
         (["attack", "--device", "tpu"], "unknown device 'tpu'"),
         (["book", "--stored", "--keep"], "--stored executes nothing"),
+        (["attack", "--model", "[/b]"], "unknown model '[/b]'"),
+        (["interactions", "--errors", "0.1", "--earlier", "README.md"], "README.md is not a result"),
     ],
 )
 def test_wrong_input_ends_with_one_line(arguments, message, monkeypatch, capsys):
@@ -75,3 +78,29 @@ def test_wrong_input_ends_with_one_line(arguments, message, monkeypatch, capsys)
     assert ended.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
+
+
+def test_a_full_disk_ends_with_one_line(monkeypatch, capsys):
+    def full():
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(models, "available", full)
+    monkeypatch.setattr(sys, "argv", ["lib", "datasets"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2 and capsys.readouterr().err == "error: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.parametrize(("command", "kind"), [("interactions", "directory"), ("defenses", "file")])
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(command, kind, tmp_path):
+    there = tmp_path / "there"
+    there.mkdir() if kind == "directory" else there.touch()
+    with pytest.raises(typer.BadParameter, match=f"{there.name}. is a {kind}"):
+        CliRunner().invoke(app, [command, "--out", str(there)], standalone_mode=False, catch_exceptions=False)
+
+
+def test_one_image_is_shown_without_an_interval_and_no_number_as_none(tmp_path):
+    few = ["contexts", "--images", "1", "--pairs", "1", "--contexts", "2", "--orders", "0,0.5"]
+    result = CliRunner().invoke(app, [*few, "--out", str(tmp_path / "one.nc")])
+    assert result.exit_code == 0, result.output
+    assert "of one image" in result.output and "not defined" in result.output

@@ -254,13 +254,14 @@ def test_interrupted_run_resumes_and_company_changes_no_number(tiny, monkeypatch
         ({"games": 6}, "games are played on 1 to all 5 images; got 6"),
         ({"games": 0}, "games are played on 1 to all 5 images; got 0"),
         ({"draws": 0}, "draws and batch_size must be at least 1; got 0"),
-        ({"replicates": 1}, "at least 2 replicates are needed for an error; got 1"),
-        ({"contexts": 0}, "contexts must be at least 1; got 0"),
+        ({"replicates": 1}, "at least 2 replicates and 1 context are needed; got 1 and"),
+        ({"contexts": 0}, "at least 2 replicates and 1 context are needed; got 2 and 0"),
     ],
 )
-def test_wrong_input_gives_one_clear_error(tiny, changes, message):
+def test_wrong_input_gives_one_clear_error_before_anything_is_measured(tiny, changes, message):
     with pytest.raises(ValueError, match=message):
         parts.defenses(replace(ASKED, **changes), device=CPU)
+    assert not results.WORK.exists()
 
 
 def test_wrong_images_and_transforms_give_one_clear_error(model, pair):

@@ -96,6 +96,12 @@ def test_images_are_chosen_by_the_seed_among_the_correct_ones(tiny):
         ({"attacks": ("shuffled",)}, "unknown attack 'untargeted '"),
         ({"attacks": ("transferred 8",), "source": "vgg"}, "unknown model 'vgg' for the dataset 'tiny'"),
         ({"value": "loss"}, "unknown value 'loss'"),
+        ({"attacks": ("untargeted 1", "untargeted 1")}, "each attack is measured once; got untargeted 1, untargeted 1"),
+        ({"seed": -1}, "a seed is an integer from 0 up; got -1"),
+        (
+            {"grid": 1, "fractions": (0.5,), "design": "signed_groups"},
+            "signed groups play neighbours; of 1 players none are",
+        ),
     ],
 )
 def test_wrong_input_gives_one_clear_error_and_writes_nothing(tiny, changes, message):

@@ -58,10 +58,66 @@ def test_published_results_of_another_seed_are_read_apart(tmp_path, monkeypatch)
     assert not results.read_published("cifar10", "neighbours", seed=2)
 
 
-def test_key_changes_with_anything_asked():
-    asked = {"seed": 0, "orders": [0.1, 0.2]}
-    assert results.key(asked) == results.key(dict(reversed(asked.items())))
-    assert results.key(asked) != results.key({**asked, "seed": 1})
+def test_a_file_of_another_name_among_the_published_ones_is_named(tmp_path):
+    results.write(xr.Dataset(), tmp_path / "cifar10" / "notes.nc")
+    with pytest.raises(ValueError, match=r"notes\.nc is not named as a result"):
+        results.published(tmp_path)
+
+
+def test_what_is_no_result_is_refused_by_its_name(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text("no netCDF")
+    with pytest.raises(ValueError, match=r"README\.md is not a result in netCDF-3"):
+        results.read(str(path))
+
+
+def test_key_changes_with_the_command_and_with_what_it_is_carried_out_on():
+    some, others = torch.zeros(3), torch.tensor([0.0, 0.0, 1e-30])
+    keys = [results.key("a"), results.key("b"), results.key("a", inputs=[some]), results.key("a", inputs=[others])]
+    assert len(set(keys)) == 4 and results.key("a", inputs=[some.clone()]) == keys[2]
+
+
+@pytest.fixture
+def counting(tmp_path, monkeypatch):
+    """Measures two images, and says how often a block was carried out."""
+    monkeypatch.setattr(results, "WORK", tmp_path)
+    calls = []
+
+    class Asked:
+        images, seed = 2, 0
+
+        def command(self):
+            return "python -m lib x"
+
+    def block(chosen):
+        calls.append(1)
+        return xr.Dataset({"passes": ("image", [1] * len(chosen))}, coords={"image": chosen})
+
+    def measure(*inputs):
+        found = results.measured(block, Asked(), inputs=inputs, device=torch.device("cpu"), description="x")
+        return found.attrs["code_revision"], len(calls)
+
+    return measure
+
+
+def test_blocks_of_other_weights_are_not_taken_for_these(counting):
+    counts = [counting(torch.tensor(weight))[1] for weight in (0.0, 0.0, 1.0, 0.0)]
+    assert counts == [1, 1, 2, 2]
+
+
+def test_resumed_blocks_keep_the_revision_that_made_them(counting, monkeypatch):
+    about = results.provenance
+    monkeypatch.setattr(results, "AT_ONCE", {"cpu": 1})
+    monkeypatch.setattr(results, "provenance", lambda **given: about(**given) | {"code_revision": "old"})
+    assert counting() == ("old", 2)
+    next(results.WORK.glob("*/0001-of-1.nc")).unlink()
+    monkeypatch.setattr(results, "provenance", lambda **given: about(**given) | {"code_revision": "new"})
+    assert counting() == ("old, new", 3)
+
+
+def test_a_machine_without_git_does_not_know_the_revision(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert results.provenance(command="x", device=torch.device("cpu"))["code_revision"] == "unknown"
 
 
 def test_provenance_says_how_and_with_what():

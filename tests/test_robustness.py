@@ -85,6 +85,7 @@ def test_certificates_of_a_model_trained_with_noise(tiny, monkeypatch):
     [
         ({"certified": 3}, "resnet18-standard was trained without noise"),
         ({"images": 61}, "61 images and 0 certified were asked for; tiny has 60"),
+        ({"images": 0}, "0 images and 0 certified were asked for; tiny has 60"),
         ({"model": "vgg"}, "unknown model 'vgg'"),
     ],
 )

@@ -41,6 +41,13 @@ def test_button_draws_the_chosen_column_at_the_readers_epsilon(view):
     assert stack.children[1].children[0].value == b"8 25" and not live.children[1].disabled
 
 
+def test_button_can_be_pressed_again_after_an_error():
+    view = widgets.chooser(lambda place, image: bytes(1 // (1 - image)), names=["a"], description="x", images=2)
+    button = view.children[2].children[1]
+    button.click()  # the error is logged
+    assert not button.disabled
+
+
 def test_nothing_to_show_is_refused():
     with pytest.raises(ValueError, match="at least one epsilon and one order"):
         widgets.epsilon_order(lambda epsilons: [], epsilons=[], orders=ORDERS, n=256)
