@@ -210,9 +210,9 @@ def _able(lengths: Tensor, chance: float, *, group: int) -> tuple[Callable[[Tens
     those that do take part, ``group`` at most. A number k of which only ``group`` take part is drawn k / group times as
     often: it then is as frequent around one that takes part as if each were able by its own chance.
     """
-    number = torch.arange(1, int(lengths.max()) + 1)
-    chances = torch.from_numpy(stats.binom.pmf(number.numpy(), lengths[:, None].numpy(), chance))
-    chances *= number / number.clamp(max=group)
+    number = torch.arange(1, int(lengths.max()) + 1, dtype=torch.float64)
+    playing = number.clamp(max=group)
+    chances = torch.from_numpy(stats.binom.pmf(number.numpy(), lengths[:, None].numpy(), chance)) * number / playing
     chances /= chances.sum(1, keepdim=True)
     cumulative = chances.cumsum(1)
 
@@ -220,7 +220,7 @@ def _able(lengths: Tensor, chance: float, *, group: int) -> tuple[Callable[[Tens
         found = torch.searchsorted(cumulative[classes], uniform[:, None], right=True).squeeze(1) + 1
         return torch.minimum(found, lengths[classes])
 
-    return able, chances @ number.clamp(max=group).double()
+    return able, chances @ playing
 
 
 def _idle_state(uniform: Tensor, p: float, c: float) -> Tensor:
