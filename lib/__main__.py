@@ -146,7 +146,9 @@ def interactions(
     grid: Grid = 16,
     baseline: BaselineName = "mean",
     value: ValueName = "log_probability",
-    category: Annotated[str, typer.Option(help="class of v: truth, or attacked: where the first attack led")] = "truth",
+    category: Annotated[
+        str, typer.Option(help="class of v: truth, or attacked: the target of the first attack")
+    ] = "truth",
     source: Annotated[str, typer.Option(help="model whose perturbations the attack 'transferred U' takes")] = (
         "resnet18-adversarial"
     ),

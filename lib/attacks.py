@@ -131,10 +131,11 @@ def _l2(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Attack:
-    """Adversarial ``images`` (B, C, H, W) and, an image each: ``utility``, ``reached``, ``steps`` and the classes.
+    """Adversarial ``images`` (B, C, H, W) and, an image each: ``utility``, ``reached``, ``steps`` and two classes.
 
     ``reached`` says whose utility lies in the wanted window; ``classes`` what the model makes of the adversarial
-    image; ``passes`` counts forward-and-backward passes over single images.
+    image; ``targets`` what a targeted attack aimed at, of another attack its ``attack_targets``; ``passes`` counts
+    forward-and-backward passes over single images.
     """
 
     images: Tensor
@@ -142,6 +143,7 @@ class Attack:
     reached: Tensor
     steps: Tensor
     classes: Tensor
+    targets: Tensor
     passes: int
 
 
@@ -224,7 +226,8 @@ def calibrated_pgd(
         reach[kept], classes[kept] = gain[~over], logits.argmax(1)[~over]
         taken[active] += 1
         active = active[over | (gain <= low)]
-    return Attack(adversarial, reach, (reach > low) & (reach <= high), taken, classes, passes)
+    aim = attack_targets(classes, clean, labels) if targets is None else targets
+    return Attack(adversarial, reach, (reach > low) & (reach <= high), taken, classes, aim, passes)
 
 
 def calibrated_path(
@@ -239,7 +242,7 @@ def calibrated_path(
     """The point of a path whose utility lies in the window (low, high], found by halving the interval [0, 1].
 
     ``path`` takes amounts (B,), 0 for the images themselves and 1 for its end, to images (B, C, H, W). Of images whose
-    path does not lead above ``low`` the end of the path is kept, and ``Attack.reached`` says which they are.
+    path does not end above ``low`` the end of the path is kept, and ``Attack.reached`` says which they are.
     Raises ValueError for a window that is not 0 <= low < high.
     """
     low, high = _window(utility)
@@ -260,7 +263,9 @@ def calibrated_path(
             far = torch.where(going & (gain > high), amount, far)
             short = torch.where(going & (gain <= low), amount, short)
             amount = torch.where(going, (short + far) / 2, amount)
-    return Attack(points, gain, (gain > low) & (gain <= high), taken, logits.argmax(1), passes)
+    classes = logits.argmax(1)
+    aim = attack_targets(classes, clean, labels)
+    return Attack(points, gain, (gain > low) & (gain <= high), taken, classes, aim, passes)
 
 
 def _window(utility: tuple[float, float]) -> tuple[float, float]:
@@ -270,7 +275,10 @@ def _window(utility: tuple[float, float]) -> tuple[float, float]:
     return low, high
 
 
-def attack_targets(attack: Attack, logits: Tensor, labels: Tensor) -> Tensor:
-    """The class that the untargeted attack led to, or the strongest wrong class where it left the truth standing."""
+def attack_targets(classes: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """The ``classes`` (B,) that an untargeted attack led to; where it left the truth standing, the strongest wrong one.
+
+    ``logits`` (B, classes) are those of the clean images (§4.1, footnote 6).
+    """
     wrong = logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
-    return torch.where(attack.classes == labels, wrong, attack.classes)
+    return torch.where(classes == labels, wrong, classes)

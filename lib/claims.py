@@ -86,7 +86,7 @@ def c05(changed: xr.Dataset, attack: str) -> list[Verdict]:
 
 
 def c06(changed: xr.Dataset, attack: str) -> list[Verdict]:
-    """C06: where v belongs to the class attacked to, or to all wrong classes, high orders increase."""
+    """C06: where v belongs to the target of the attack, or to all wrong classes, high orders increase."""
     difference, fractions = _difference(changed, attack)
     raised = -difference[:, order_at(fractions, 0.95)]
     return [Verdict("C06", "−ΔI at 0.95n is above 0", interval(raised), 0.0)]

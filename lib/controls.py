@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
 from lib import players
-from lib.attacks import Attack, calibrated_path, calibrated_pgd, margin, pgd, untargeted_utility
+from lib.attacks import Attack, attack_targets, calibrated_path, calibrated_pgd, margin, pgd, untargeted_utility
 from lib.attacks import loss_gradient as gradient_of_loss
 from lib.sampling import generator
 
@@ -219,5 +219,6 @@ def _fixed(scene: Scene, perturbation: Tensor) -> Attack:
         reached=scene.attack.reached,
         steps=torch.zeros_like(scene.labels),
         classes=after.argmax(1),
+        targets=attack_targets(after.argmax(1), before, scene.labels),
         passes=len(images),
     )

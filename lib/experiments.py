@@ -26,8 +26,8 @@ class OrderCurves:
     reaches utility u when its utility lies in (u, 17/16 u]: (8, 8.5] for the paper's 8. "steps 16" are that many steps
     of PGD wherever they lead (S-Table 2), "epsilon 4" is PGD inside 4/255, and "shuffled 8" or another of
     ``controls.CONTROLS`` what goes with the untargeted attack of that utility; perturbations are transferred from the
-    model ``source``. ``category`` is the class of v: "truth", or "attacked", the class that the first attack led to
-    (S-I.6). ``errors`` are the wanted sampling errors of an image, one an order; without them there
+    model ``source``. ``category`` is the class of v: "truth", or "attacked", the target of the first attack (§4.1,
+    footnote 6). ``errors`` are the wanted sampling errors of an image, one an order; without them there
     are ``replicates`` at every order. The players are ``grid`` × ``grid`` cells, or 32 regions of each point cloud.
     """
 
@@ -147,9 +147,7 @@ def attack(
     if goal == "untargeted":
         return calibrated()
     led = untargeted or calibrated()
-    with torch.no_grad():
-        targets = attack_targets(led, model(images), labels)
-    return calibrated(targets=targets)
+    return calibrated(targets=led.targets)
 
 
 def perturbed(
@@ -236,6 +234,7 @@ def pgd_steps(
         reached=torch.ones_like(labels, dtype=torch.bool),
         steps=torch.full_like(labels, steps),
         classes=after.argmax(1),
+        targets=attack_targets(after.argmax(1), before, labels),
         passes=steps * len(images),
     )
 
@@ -307,11 +306,12 @@ def order_curves(
     inputs = [*model.state_dict().values(), *source.state_dict().values(), images, reference]
 
     def block(chosen: Tensor) -> xr.Dataset:
+        true = labels[chosen]
         hidden = reference[chosen] if reference.ndim == 4 else reference
         attacked = perturbed(
             model,
             images[chosen],
-            labels[chosen],
+            true,
             asked.attacks,
             rows=rows[chosen.cpu()].tolist(),
             baseline=hidden,
@@ -321,10 +321,11 @@ def order_curves(
             steps=asked.steps,
             seed=asked.seed,
         )
+        category = true if asked.category == "truth" else attacked[0].targets
         estimate = measure(
             model,
             torch.stack([images[chosen], *(each.images for each in attacked)]),
-            labels[chosen] if asked.category == "truth" else attacked[0].classes,
+            category,
             baseline=hidden,
             orders=orders,
             rows=rows[chosen.cpu()].tolist(),
@@ -338,7 +339,8 @@ def order_curves(
             seed=asked.seed,
             batch_size=batch_size,
         )
-        return labelled(asked, rows[chosen.cpu()], labels[chosen], attacked, estimate).assign_attrs(players=n)
+        found = labelled(asked, rows[chosen.cpu()], true, attacked, estimate).assign_attrs(players=n)
+        return found if asked.category == "truth" else found.assign(category=("image", category.cpu()))
 
     return results.measured(
         block, asked, device=device, resume=resume, description=f"{asked.model} {asked.sampling}", inputs=inputs

@@ -94,7 +94,7 @@ SOURCES = [
         "C06",
         (("standard", "attacked"),),
         _reached(claims.c06, "targeted 8"),
-        "class attacked to, targeted 8",
+        "target class, targeted 8",
         architectures=SIDE,
     ),
     Source(

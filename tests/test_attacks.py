@@ -361,6 +361,9 @@ def test_who_reached_the_window_and_who_did_not(calibrated):
         assert attack.utility[i].item() == pytest.approx(utility.item(), abs=1e-6)
         assert attack.reached[i].item() == (low < utility.item() <= high)
         assert attack.classes[i] == after[i].argmax()
+        strongest = max((c for c in range(4) if c != y), key=lambda c, i=i: clean[i, c])
+        led_to = strongest if attack.classes[i] == y else attack.classes[i]
+        assert attack.targets[i] == (led_to if targets is None else targets[i])
         assert attack.reached[i] or attack.steps[i] == options["steps"]
         assert attack.utility[i] <= high
     assert 0 < attack.reached.sum() < len(images), "the fixture should have both"
@@ -521,8 +524,6 @@ def test_attack_targets():
     """The class that the attack led to; where it left the truth standing, the strongest wrong class before it."""
     logits = torch.tensor([[5.0, 1.0, 2.0], [0.0, 3.0, 1.0], [9.0, 2.0, 1.0], [2.0, 3.0, 9.0]])
     labels, led_to = torch.tensor([0, 1, 0, 0]), torch.tensor([1, 1, 0, 2])
-    zeros = torch.zeros(4)
-    attack = attacks.Attack(torch.zeros(4, 1, 2, 2), zeros, zeros.bool(), zeros.long(), led_to, 4)
-    targets = attacks.attack_targets(attack, logits, labels)
+    targets = attacks.attack_targets(led_to, logits, labels)
     assert targets.tolist() == [1, 2, 1, 2]
     assert not (targets == labels).any()

@@ -172,16 +172,16 @@ def test_unknown_attacks(tiny, name):
         experiments.attack(models.load("tiny", "resnet18-standard"), *tiny.batch(slice(0, 2)), name)
 
 
-def test_the_attacked_category_is_the_class_the_first_attack_led_to(tiny, monkeypatch):
-    """With an attack that leads to the next class, v is that of the next class: the same as with such labels."""
+def test_the_attacked_category_is_the_target_of_the_first_attack(tiny, monkeypatch):
+    """With an attack that aims at the next class, v is that of the next class: the same as with such labels."""
     asked = replace(ASKED, category="attacked", attacks=("steps 2", "steps 3"), images=3)
     attack = experiments.attack
 
-    def to_the_next_class(model, images, labels, name, **options):
-        led = labels + 1 if name == "steps 2" else labels + 2
-        return replace(attack(model, images, labels, name, **options), classes=led % 3)
+    def at_the_next_class(model, images, labels, name, **options):
+        aim = labels + 1 if name == "steps 2" else labels + 2
+        return replace(attack(model, images, labels, name, **options), targets=aim % 3)
 
-    monkeypatch.setattr(experiments, "attack", to_the_next_class)
+    monkeypatch.setattr(experiments, "attack", at_the_next_class)
     found = experiments.order_curves(asked, device=CPU)
     network, (images, _) = models.load("tiny", "resnet18-standard"), tiny.batch(torch.tensor(found.image.values))
     alone = experiments.measure(
@@ -196,8 +196,18 @@ def test_the_attacked_category_is_the_class_the_first_attack_led_to(tiny, monkey
         grid=4,
     )
     assert np.allclose(found.interaction.sel(variant="normal"), alone.mean()[0], atol=1e-5)
+    assert np.array_equal(found.category, (found.label + 1) % 3)
     truth = experiments.order_curves(replace(asked, category="truth"), device=CPU)
     assert not np.allclose(found.interaction, truth.interaction, atol=1e-3)
+
+
+def test_a_targeted_attack_that_fails_has_its_target_for_a_category_all_the_same(tiny):
+    """An attack of no steps leaves every image its class: v is that of the strongest wrong one, never the truth."""
+    asked = replace(ASKED, category="attacked", attacks=("targeted 0.1",), steps=0, images=3)
+    found = experiments.order_curves(asked, device=CPU)
+    assert (found.class_after == found.label).all() and (found.category != found.label).all()
+    model, (images, _) = models.load("tiny", "resnet18-standard"), tiny.batch(torch.tensor(found.image.values))
+    assert np.array_equal(found.category, model(images).topk(2).indices[:, 1])
 
 
 CLOUDS = experiments.OrderCurves(
