@@ -196,10 +196,9 @@ def interactions(
         table = Table(
             "order", "ΔI, 95% interval over images", title=f"{name}: {used.sizes['image']} of {images} images"
         )
-        if used.sizes["image"] > 1:
-            change = used.difference.sel(attack=name)
-            for order in measured.order.values:
-                table.add_row(str(order), interval(change.sel(order=order).values).text(4))
+        change = used.difference.sel(attack=name)
+        for order in measured.order.values if used.sizes["image"] else ():
+            table.add_row(str(order), over_images(change.sel(order=order).values, digits=4))
         console.print(table)
     console.print(f"{int(measured.attrs['passes'])} forward passes; written to {path}")
 
@@ -431,11 +430,11 @@ def numbers(text: str, *, what: str) -> tuple[float, ...]:
         raise ValueError(f"{what} are numbers with commas, as 0.1,0.5,0.95; got {text!r}") from None
 
 
-def over_images(values: NDArray[np.float64]) -> str:
+def over_images(values: NDArray[np.float64], *, digits: int = 3) -> str:
     """The mean over images with its interval, as the tables show it; of a single image, its value alone."""
     if np.isnan(values).any():
         return "not defined"
-    return interval(values).text(3) if len(values) > 1 else f"{float(values[0]):.3f}, of one image"
+    return interval(values).text(digits) if len(values) > 1 else f"{float(values[0]):.{digits}f}, of one image"
 
 
 def main() -> None:

@@ -46,19 +46,19 @@ class Scene:
 
 
 def uniform_noise(scene: Scene) -> Attack:
-    """Uniform noise with the ℓ2 norm of each image's adversarial perturbation."""
+    """Uniform noise with the ℓ2 norm of each image's adversarial perturbation, then clamped to [0, 1]."""
     shape = scene.images.shape[1:]
     return _of_norm(scene, torch.stack([torch.rand(shape, generator=draw) * 2 - 1 for draw in scene.draws(101)]))
 
 
 def gaussian_noise(scene: Scene) -> Attack:
-    """Gaussian noise with the ℓ2 norm of each image's adversarial perturbation."""
+    """Gaussian noise with the ℓ2 norm of each image's adversarial perturbation, then clamped to [0, 1]."""
     shape = scene.images.shape[1:]
     return _of_norm(scene, torch.stack([torch.randn(shape, generator=draw) for draw in scene.draws(102)]))
 
 
 def shuffled(scene: Scene) -> Attack:
-    """The adversarial perturbation itself, its pixels shuffled."""
+    """The adversarial perturbation itself, its pixels shuffled; then clamped to [0, 1]."""
     perturbation = (scene.attack.images - scene.images).cpu().flatten(2)
     permuted = [
         each[:, torch.randperm(each.shape[1], generator=draw)]

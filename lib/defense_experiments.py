@@ -218,11 +218,13 @@ def attribution_dispersions(
     )
 
 
-def detectors(measured: xr.Dataset, *, seen: str = FULL, contexts: int | None = None) -> dict[int, Detection]:
+def detectors(
+    measured: xr.Dataset, *, seen: str = FULL, contexts: int | None = None, seed: int = 0
+) -> dict[int, Detection]:
     """A detector for each order of the attributions, in rising order, fitted on the attack ``seen`` (§4.3).
 
-    Only images on which every attack left the label count; all detectors see the same half of them. ``contexts`` None
-    is as many as there are. Raises ValueError as ``detect`` does.
+    Only images that every attack led away from their label count; all detectors see the same half of them, which the
+    seed draws. ``contexts`` None is as many as there are. Raises ValueError as ``detect`` does.
     """
     used = measured.isel(image=measured.misled.all("attack").values.nonzero()[0])
     attacks = [str(name) for name in used.attack.values]
@@ -232,7 +234,7 @@ def detectors(measured: xr.Dataset, *, seen: str = FULL, contexts: int | None = 
     for order in sorted(used.attribution_order.values.tolist()):
         features = chosen.sel(attribution_order=order)
         twins = {name: features.sel(variant=name).values for name in attacks}
-        found[order] = detect(features.sel(variant="normal").values, twins, seen=seen)
+        found[order] = detect(features.sel(variant="normal").values, twins, seen=seen, seed=seed)
     return found
 
 

@@ -13,7 +13,7 @@ from lib.experiments import FRACTIONS
 from lib.pair_experiments import OfPairs, setting
 
 ESTIMATES = ("lower", "midpoint", "upper")
-"""What stands for |E Δv|: see ``estimators.PairEstimate.disentanglement``. The true D^(m) is between the outer two."""
+"""What stands for |E Δv|: see ``estimators.PairEstimate.disentanglement``."""
 
 
 @dataclass(frozen=True)

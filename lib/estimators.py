@@ -135,6 +135,7 @@ class PairEstimate:
 
         ``estimate`` says what stands for |E Δv|: "upper", |``interaction``|, as the paper has it, of which pure noise
         leaves 0.8 standard errors; "lower", ``agreement``, of which it leaves nothing; or the "midpoint" of the two.
+        The outer two enclose |E Δv| in expectation; D too, unless Δv is very skewed, for E |Δv| is sampled as well.
         ``ratio_of_means`` divides the mean over pairs of the one by that of the other, as the authors' code does.
         Pairs that never interact are left out. Raises ValueError for another estimate.
         """

@@ -72,6 +72,8 @@ def correct_images(model: nn.Module, data: Dataset, count: int, *, seed: int) ->
     Gives their rows in ``data`` (I,), images (I, C, H, W) in [0, 1] and labels (I,), on the model's device.
     Raises ValueError where the dataset has too few of them.
     """
+    if count < 1:
+        raise ValueError(f"at least one image must be asked for; got {count}")
     order = torch.randperm(len(data), generator=sampling.generator(seed))
     device = next(model.parameters()).device
     chosen = torch.empty(0, dtype=torch.long)

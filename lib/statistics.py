@@ -40,7 +40,8 @@ def interval(samples: ArrayLike, *, seed: int = 0) -> Interval:
 def statistic_interval(statistic: Callable[..., float], *samples: ArrayLike, seed: int = 0) -> Interval:
     """A statistic of whole samples, the first axis of each the images, with its interval.
 
-    Several samples are resampled independently: they are different images, of different models.
+    Several samples, of different models, are resampled independently. Where they share images, which go up and down
+    together, the interval of a difference is then a little wider than it must be.
     """
     values = [_images(sample) for sample in samples]
     bootstrap = stats.bootstrap(

@@ -174,7 +174,8 @@ def test_it_is_a_model_like_the_others(model):
 
 
 @pytest.mark.skipif(
-    not (datasets.LOCAL_DATA / "modelnet10" / datasets.MODELNET10).exists(), reason="ModelNet10 is not on this machine"
+    not any((place / datasets.MODELNET10).exists() for place in datasets.places("modelnet10")),
+    reason="ModelNet10 is not on this machine",
 )
 @pytest.mark.parametrize("name", ["pointnet2-standard", "pointnet2-adversarial"])
 def test_published_networks_classify_modelnet10(name):

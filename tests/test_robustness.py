@@ -56,6 +56,25 @@ def test_result_is_what_the_model_does(tiny, monkeypatch):
     assert robustness.robustness(ASKED, device=CPU).right.equals(found.right)
 
 
+def test_pgd_is_twenty_steps_of_2_in_8_of_255(tiny, monkeypatch):
+    class Bright(torch.nn.Module):
+        """Knows the one label of tiny where an image is not black."""
+
+        def forward(self, images):
+            right = torch.nn.functional.one_hot(tiny.labels[:1], 3) * images.flatten(1).mean(1, keepdim=True)
+            return right + torch.nn.functional.one_hot((tiny.labels[:1] + 1) % 3, 3) * 0.01
+
+    asked = []
+    darkening = torch.arange(12.0)[:, None, None, None] % 2  # of every other image
+    monkeypatch.setattr(models, "load", lambda *_, **__: Bright())
+    monkeypatch.setitem(results.AT_ONCE, "cpu", 12)
+    monkeypatch.setattr(robustness, "pgd", lambda _, images, labels, **how: asked.append(how) or images * darkening)
+    found = robustness.robustness(ASKED, device=CPU)
+    assert asked == [{"epsilon": 8 / 255, "step_size": 2 / 255, "steps": 20}]
+    assert found.right.sel(under="clean").values.all()
+    assert found.right.sel(under="PGD-20").values.tolist() == [False, True] * 6
+
+
 def test_autoattack_is_that_of_torchattacks_at_8_of_255(tiny, monkeypatch):
     asked = []
 
