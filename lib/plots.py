@@ -80,8 +80,7 @@ def order_figure(measured: Sequence[tuple[str, xr.Dataset]], attack: str) -> Fig
 def disentanglement_curve(axes: Axes, result: xr.Dataset, *, label: str, color: str, style: str) -> None:
     """Figure 5: D^(m) of normal images against the order.
 
-    The band is the 95% interval over images of the midpoint estimate; the dotted lines are the estimates that in
-    expectation lie below and above the true D^(m).
+    The band is the 95% interval over images of the midpoint estimate; the dotted lines are the lower and the upper one.
     """
     fractions = result.fraction.values
     curves = {str(name): result.disentanglement.sel(estimate=name) for name in result.estimate.values}
