@@ -213,12 +213,13 @@ def _fixed(scene: Scene, perturbation: Tensor) -> Attack:
     images = (scene.images + perturbation.to(scene.images)).clamp(0, 1)
     with torch.no_grad():
         before, after = scene.model(scene.images), scene.model(images)
+    classes = after.argmax(1)
     return Attack(
         images=images,
         utility=untargeted_utility(before, after, scene.labels),
         reached=scene.attack.reached,
         steps=torch.zeros_like(scene.labels),
-        classes=after.argmax(1),
-        targets=attack_targets(after.argmax(1), before, scene.labels),
+        classes=classes,
+        targets=attack_targets(classes, before, scene.labels),
         passes=len(images),
     )

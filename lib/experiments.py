@@ -230,13 +230,14 @@ def pgd_steps(
     adversarial = pgd(model, images, labels, epsilon=epsilon, step_size=step_size, steps=steps)
     with torch.no_grad():
         before, after = model(images), model(adversarial)
+    classes = after.argmax(1)
     return Attack(
         images=adversarial,
         utility=untargeted_utility(before, after, labels),
         reached=torch.ones_like(labels, dtype=torch.bool),
         steps=torch.full_like(labels, steps),
-        classes=after.argmax(1),
-        targets=attack_targets(after.argmax(1), before, labels),
+        classes=classes,
+        targets=attack_targets(classes, before, labels),
         passes=steps * len(images),
     )
 
