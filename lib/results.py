@@ -4,7 +4,7 @@ import hashlib
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -108,8 +108,9 @@ def measured(
     images: int | None = None,
     part: str | None = None,
     resume: bool = True,
+    at_once: Mapping[str, int] = AT_ONCE,
 ) -> xr.Dataset:
-    """The blocks that ``block`` measures of the image numbers, ``AT_ONCE`` each, as one dataset with its provenance.
+    """The blocks that ``block`` measures of the image numbers, ``at_once`` each, as one dataset with its provenance.
 
     Each block is written to a folder of ``WORK`` that the command and the ``inputs`` decide, weights and images: an
     interrupted run does not measure it again. A specification of several measurements says which one, its ``part``, and
@@ -119,10 +120,10 @@ def measured(
     blocks = []
     about = provenance(command=asked.command(), device=device)
     folder = WORK / key(f"{asked.command()} {part or ''}", inputs=inputs)
-    at_once = AT_ONCE[device.type]
-    chunks = torch.arange(asked.images if images is None else images, device=device).split(at_once)
+    size = at_once[device.type]
+    chunks = torch.arange(asked.images if images is None else images, device=device).split(size)
     for number, chosen in enumerate(track(chunks, description=description)):
-        path = folder / f"{number:04d}-of-{at_once}.nc"
+        path = folder / f"{number:04d}-of-{size}.nc"
         if not (resume and path.exists()):
             write(block(chosen).assign_attrs(code_revision=about["code_revision"]), path)
         blocks.append(read(path))

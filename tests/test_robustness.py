@@ -67,7 +67,6 @@ def test_pgd_is_twenty_steps_of_2_in_8_of_255(tiny, monkeypatch):
     asked = []
     darkening = torch.arange(12.0)[:, None, None, None] % 2  # of every other image
     monkeypatch.setattr(models, "load", lambda *_, **__: Bright())
-    monkeypatch.setitem(results.AT_ONCE, "cpu", 12)
     monkeypatch.setattr(robustness, "pgd", lambda _, images, labels, **how: asked.append(how) or images * darkening)
     found = robustness.robustness(ASKED, device=CPU)
     assert asked == [{"epsilon": 8 / 255, "step_size": 2 / 255, "steps": 20}]
@@ -75,16 +74,23 @@ def test_pgd_is_twenty_steps_of_2_in_8_of_255(tiny, monkeypatch):
     assert found.right.sel(under="PGD-20").values.tolist() == [False, True] * 6
 
 
-def test_autoattack_is_that_of_torchattacks_at_8_of_255(tiny, monkeypatch):
+def test_autoattack_is_the_standard_one_of_its_authors(tiny, monkeypatch):
+    """Their 100 iterations of APGD and FAB, where torchattacks' own AutoAttack makes 10, and 5000 queries of Square."""
     asked = []
 
-    def fake(model, eps, seed, n_classes):
-        asked.append((eps, seed, n_classes))
+    def fake(attacks):
+        asked.append(attacks)
         return lambda images, labels: 1 - images
 
-    monkeypatch.setattr(torchattacks, "AutoAttack", fake)
+    monkeypatch.setattr(torchattacks, "MultiAttack", fake)
     found = robustness.robustness(replace(ASKED, autoattack=True, seed=3), device=CPU)
-    assert set(asked) == {(8 / 255, 3, 3)} and "--autoattack" in found.attrs["command"]
+    ((apgd, targeted, fab, square),) = asked
+    assert [part.attack for part in (apgd, targeted, fab, square)] == ["APGD", "APGDT", "FAB", "Square"]
+    assert {(part.eps, part.seed, part.norm, part.n_restarts) for part in asked[0]} == {(8 / 255, 3, "Linf", 1)}
+    assert apgd.loss == "ce" and fab.multi_targeted
+    assert apgd.steps == targeted.steps == fab.steps == 100 and targeted.n_target_classes == fab.n_target_classes == 2
+    assert square.n_queries == 5000 and not square.rescale_schedule
+    assert "--autoattack" in found.attrs["command"]
     images, labels = tiny.batch(torch.tensor(found.image.values))
     expected = models.load("tiny", "resnet18-standard")(1 - images).argmax(1) == labels
     assert (found.right.sel(under="AutoAttack").values == expected.numpy()).all()
