@@ -107,7 +107,7 @@ def test_blocks_of_other_weights_are_not_taken_for_these(counting):
 
 def test_resumed_blocks_keep_the_revision_that_made_them(counting, monkeypatch):
     about = results.provenance
-    monkeypatch.setattr(results, "AT_ONCE", {"cpu": 1})
+    monkeypatch.setitem(results.AT_ONCE, "cpu", 1)
     monkeypatch.setattr(results, "provenance", lambda **given: about(**given) | {"code_revision": "old"})
     assert counting() == ("old", 2)
     next(results.WORK.glob("*/0001-of-1.nc")).unlink()
