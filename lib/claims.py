@@ -44,7 +44,7 @@ def high_share(difference: NDArray[np.float64], fractions: NDArray[np.float64]) 
 
 def c01(residuals: ArrayLike) -> list[Verdict]:
     """C01: the output decomposes into interactions; ``residuals`` (games,) of Eq. 3 and 5, relative to the values."""
-    return [_exact("C01", "v(N) is the sum of its effects, to 6 decimals", residuals, 6)]
+    return [_exact("C01", "Eqs. 3 and 5 hold to 6 decimals", residuals, 6)]
 
 
 def c02(residuals: ArrayLike) -> list[Verdict]:

@@ -20,16 +20,17 @@ def random_games(generator: torch.Generator) -> Tensor:
 
 
 def efficiency_residuals(generator: torch.Generator) -> Tensor:
-    """C01: v(N) − v(∅) − Σ_i φ^(0)(i) − Σ_{i≠j} Σ_m J_ij^(m), the same of φ^(m), and Eq. 5 at the last order."""
-    values = random_games(generator)
-    interaction, shapley = exact_interactions(values), exact_shapley(values)
-    gain = values[:, -1] - values[:, 0]
-    effects = exact_effects(interaction).sum((-3, -2, -1))
-    of_orders = gain - shapley[:, 0].sum(-1) - effects
-    of_attributions = gain - shapley.sum((-2, -1)) / PLAYERS
-    accumulated = shapley[:, 0] + interaction.sum(-1).sum(-2) / (PLAYERS - 1)
-    of_last = (shapley[:, -1] - accumulated).abs().amax(-1)
-    return torch.stack([of_orders.abs(), of_attributions.abs(), of_last]).amax(0) / values.abs().amax(-1)
+    """C01: Eq. 3, of a normal and an adversarial game; Eq. 5 at every order; v(N) − v(∅) as the mean of φ^(m)."""
+    normal, adversarial = random_games(generator), random_games(generator)
+    interaction, shapley = exact_interactions(normal), exact_shapley(normal)
+    single = shapley[:, 0] - exact_shapley(adversarial)[:, 0]
+    effects = exact_effects(interaction) - exact_effects(exact_interactions(adversarial))
+    change = normal - adversarial
+    of_attack = change[:, -1] - change[:, 0] - single.sum(-1) - effects.sum((-3, -2, -1))
+    accumulated = shapley[:, :1] + interaction.sum(-1).cumsum(1) / (PLAYERS - 1)
+    of_orders = (shapley[:, 1:] - accumulated).abs().amax((-2, -1))
+    of_attributions = normal[:, -1] - normal[:, 0] - shapley.sum((-2, -1)) / PLAYERS
+    return torch.stack([of_attack.abs(), of_orders, of_attributions.abs()]).amax(0) / normal.abs().amax(-1)
 
 
 def property_residuals(generator: torch.Generator) -> Tensor:
@@ -50,8 +51,9 @@ def property_residuals(generator: torch.Generator) -> Tensor:
             same = same[..., 2:]  # with a third player
         for residual in (linear, null, same):
             worst = torch.maximum(worst, residual.abs().flatten(1).amax(1))
-    interaction = exact_interactions(values)
-    worst = torch.maximum(worst, (interaction - interaction.transpose(-1, -2)).abs().flatten(1).amax(1))
+    backwards = values.unflatten(1, (2,) * PLAYERS).permute(0, *range(PLAYERS, 0, -1)).flatten(1)  # i is n − 1 − i
+    roles_exchanged = exact_interactions(backwards).flip(-1, -2)  # of each pair the other player comes first
+    worst = torch.maximum(worst, (exact_interactions(values) - roles_exchanged).abs().flatten(1).amax(1))
     return worst / values.abs().amax(-1)
 
 
