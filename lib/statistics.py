@@ -37,8 +37,12 @@ def interval(samples: ArrayLike, *, seed: int = 0) -> Interval:
     return Interval(values.mean(0), low, high, images=len(values))
 
 
-def statistic_interval(statistic: Callable[..., float], *samples: ArrayLike, seed: int = 0) -> Interval:
+def statistic_interval(
+    statistic: Callable[..., float], *samples: ArrayLike, method: str = "percentile", seed: int = 0
+) -> Interval:
     """A statistic of whole samples, the first axis of each the images, with its interval.
+
+    ``method`` is scipy's: "percentile", as everywhere in the ledger, or "BCa", corrected for bias.
 
     Several samples, of different models, are resampled independently. Where they share images, which go up and down
     together, the interval of a difference is then a little wider than it must be.
@@ -49,7 +53,7 @@ def statistic_interval(statistic: Callable[..., float], *samples: ArrayLike, see
         lambda *rows: statistic(*(each[row] for each, row in zip(values, rows, strict=True))),
         n_resamples=RESAMPLES,
         vectorized=False,
-        method="percentile",
+        method=method,
         rng=np.random.default_rng(seed),
     )
     low, high = bootstrap.confidence_interval
