@@ -135,7 +135,7 @@ class Attack:
 
     ``reached`` says whose utility lies in the wanted window; ``classes`` what the model makes of the adversarial
     image; ``targets`` what a targeted attack aimed at, of another attack its ``attack_targets``; ``passes`` counts
-    forward-and-backward passes over single images.
+    forward-and-backward passes over single images; of a control, only those of its last search.
     """
 
     images: Tensor
@@ -243,9 +243,11 @@ def calibrated_path(
 
     ``path`` takes amounts (B,), 0 for the images themselves and 1 for its end, to images (B, C, H, W). Of images whose
     path does not end above ``low`` the end of the path is kept, and ``Attack.reached`` says which they are.
-    Raises ValueError for a window that is not 0 <= low < high.
+    Raises ValueError for a window that is not 0 <= low < high, or no steps.
     """
     low, high = _window(utility)
+    if steps < 1:
+        raise ValueError(f"a path is followed in at least 1 step; got {steps}")
     with torch.no_grad():
         clean = model(images)
         check_labels(labels, images=len(images), classes=clean.shape[1])

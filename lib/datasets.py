@@ -20,6 +20,7 @@ from torchvision import datasets as tv_datasets
 from torchvision.transforms import functional as tv_functional
 
 from lib import imagenet
+from lib.files import replacing
 
 DATA_VARIABLE = "ADVERSARIAL_INTERACTIONS_DATA"
 LOCAL_DATA = Path(__file__).parent.parent / "data" / "datasets"
@@ -91,6 +92,15 @@ def check_images(images: Tensor, *, shape: tuple[int, ...] | None = None) -> Non
         raise ValueError(
             f"images must lie in [0, 1]; got values from {images.min():.3g} to {images.max():.3g}: "
             "divide 8-bit images by 255, and leave normalisation to the model"
+        )
+
+
+def check_classes(data: "Dataset", logits: Tensor) -> None:
+    """Raise ValueError unless the ``logits`` (B, classes) of a model are of as many classes as the ``data`` have."""
+    if logits.shape[1] != len(data.classes):
+        raise ValueError(
+            f"the model tells {logits.shape[1]} classes apart, {data.name} has {len(data.classes)} "
+            f"({', '.join(data.classes[:3])}, …): give a folder of every one of its classes"
         )
 
 
@@ -306,8 +316,8 @@ def _download_cifar10(place: Path) -> None:
     """Download the official batches by torchvision; ``place`` is made only once they are whole."""
     with tempfile.TemporaryDirectory() as scratch:
         tv_datasets.CIFAR10(scratch, download=True)
-        place.mkdir(parents=True, exist_ok=True)
-        shutil.move(Path(scratch) / "cifar-10-batches-py", place)
+        with replacing(place / "cifar-10-batches-py") as fresh:
+            shutil.copytree(Path(scratch) / "cifar-10-batches-py", fresh)
 
 
 def _official_cifar10(split: str, place: Path) -> Dataset:

@@ -70,20 +70,22 @@ def correct_images(model: nn.Module, data: Dataset, count: int, *, seed: int) ->
     """The first ``count`` images, in an order that the seed decides, that the model classifies correctly.
 
     Gives their rows in ``data`` (I,), images (I, C, H, W) in [0, 1] and labels (I,), on the model's device.
-    Raises ValueError where the dataset has too few of them.
+    Raises ValueError where the dataset has too few of them, or other classes than the model.
     """
     if count < 1:
         raise ValueError(f"at least one image must be asked for; got {count}")
     order = torch.randperm(len(data), generator=sampling.generator(seed))
     device = next(model.parameters()).device
     chosen = torch.empty(0, dtype=torch.long)
-    for rows in order.split(min(max(count, 1), 250)):
+    for rows in order.split(min(count, 250)):
         images, labels = (part.to(device) for part in data.batch(rows))
         with torch.no_grad():
-            chosen = torch.cat([chosen, rows[(model(images).argmax(1) == labels).cpu()]])
+            logits = model(images)
+        datasets.check_classes(data, logits)
+        chosen = torch.cat([chosen, rows[(logits.argmax(1) == labels).cpu()]])
         if len(chosen) >= count:
             break
-    if not 1 <= count <= len(chosen):
+    if count > len(chosen):
         raise ValueError(f"{count} images were asked for; the model classifies {len(chosen)} of {data.name} correctly")
     images, labels = (part.to(device) for part in data.batch(chosen[:count]))
     return chosen[:count], images, labels
@@ -304,6 +306,8 @@ def order_curves(
     goals = {name.partition(" ")[0] for name in asked.attacks}
     if goals & controls.CONTROLS.keys() and datasets.is_cloud(data.images):
         raise ValueError(f"the controls {', '.join(controls.CONTROLS)} are of images; {data.name} has point clouds")
+    if "masked" in goals and asked.baseline == "blur":
+        raise ValueError("the control 'masked' averages over one masked value: it does not go with the baseline blur")
     source = models.load(asked.dataset, asked.source, device=device) if "transferred" in goals else model
     reference = baseline(asked.baseline, data, images).to(device)
     inputs = [*model.state_dict().values(), *source.state_dict().values(), images, reference]

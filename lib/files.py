@@ -16,6 +16,12 @@ def replacing(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
         fresh = Path(scratch, path.name)
         yield fresh
-        if fresh.is_dir() and path.exists():
-            path.rename(Path(scratch, f"old.{path.name}"))
-        fresh.replace(path)
+        if not (fresh.is_dir() and path.exists()):
+            fresh.replace(path)
+            return
+        old = path.rename(Path(scratch, f"old.{path.name}"))
+        try:
+            fresh.replace(path)
+        except BaseException:
+            old.rename(path)
+            raise

@@ -367,7 +367,7 @@ def file_labels(place: Path) -> dict[str, int]:
     for name in ("labels.csv", "LOC_val_solution.csv"):
         if (place / name).exists():
             with (place / name).open(newline="") as file:
-                rows = [(Path(row[0]).stem, row[1].split()[0]) for row in csv.reader(file) if len(row) > 1 and row[1]]
+                rows = [(Path(row[0]).stem, row[1].split()[0]) for row in csv.reader(file) if "".join(row[1:2]).strip()]
             if rows and not (is_wnid(rows[0][1]) or rows[0][1].isdigit()):
                 del rows[0]
             index = {str(label): label for label in range(len(CLASSES))}
@@ -382,6 +382,9 @@ def file_labels(place: Path) -> dict[str, int]:
         if truth.exists():
             numbered = kit_wnids(folder / "meta.mat")
             index = {wnid: label for label, wnid in enumerate(sorted(numbered.values()))}
+            odd = [number for number in truth.read_text().split() if not (number.isdigit() and int(number) in numbered)]
+            if odd:
+                raise ValueError(f"{odd[0]!r} in {truth} is no number of a class in {folder / 'meta.mat'}")
             labels = [index[numbered[int(number)]] for number in truth.read_text().split()]
             return {f"ILSVRC2012_val_{row:08d}": label for row, label in enumerate(labels, 1)}
     raise ValueError(
@@ -393,11 +396,17 @@ def file_labels(place: Path) -> dict[str, int]:
 def kit_wnids(path: Path) -> dict[int, str]:
     """The wnids of the 1000 classes by their number in the development kit, from its ``meta.mat``."""
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     if not path.exists():
         raise ValueError(f"{path} is missing: the development kit's numbers mean nothing without it; put it there")
-    synsets = loadmat(path, squeeze_me=True)["synsets"]
-    return {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets if synset["num_children"] == 0}
+    try:
+        synsets = loadmat(path, squeeze_me=True)["synsets"]
+        return {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets if synset["num_children"] == 0}
+    except (MatReadError, KeyError, IndexError, TypeError, ValueError, OSError) as error:
+        raise ValueError(
+            f"{path} is not the meta.mat of the development kit, or is cut short: unpack it anew"
+        ) from error
 
 
 def class_index(place: Path, wnids: Sequence[str]) -> dict[str, int]:

@@ -198,7 +198,8 @@ def restore(dataset: str, name: str) -> nn.Module:
             f"the weights {path} are truncated or altered: their SHA-256 is {hashlib.sha256(content).hexdigest()}, "
             f"the model card says {about['sha256']}; restore the file from the repository"
         )
-    model = build(about["architecture"], **about["options"])
+    with torch.random.fork_rng(devices=[]):
+        model = build(about["architecture"], **about["options"])
     model.load_state_dict({key: value.float() for key, value in load_safetensors(content).items()})
     return freeze(model)
 
@@ -210,7 +211,7 @@ def fold(model: nn.Module) -> nn.Module:
     """
     try:
         traced = fx.symbolic_trace(copy.deepcopy(model))
-    except (fx.proxy.TraceError, TypeError, RuntimeError):
+    except Exception:  # a network may look at its input in any way
         return freeze(copy.deepcopy(model)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def layer(node: fx.Node) -> nn.Module | None:
@@ -221,6 +222,8 @@ def fold(model: nn.Module) -> nn.Module:
         if not isinstance(before, fx.Node) or len(before.users) > 1:
             continue
         convolution, normalization = layer(before), layer(node)
+        if [each.target for each in traced.graph.nodes].count(before.target) > 1:
+            continue  # the same convolution is used again elsewhere
         if isinstance(convolution, nn.Conv2d) and isinstance(normalization, nn.BatchNorm2d):
             traced.set_submodule(str(before.target), fuse_conv_bn_eval(convolution, normalization))
             node.replace_all_uses_with(before)

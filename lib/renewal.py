@@ -25,8 +25,9 @@ def renewed(
 
     An order's draws do not depend on the other orders, so that on one machine this is what measuring them all gives, up
     to rounding. Another kind of device may lead an attack elsewhere in its window: utilities, steps and classes are
-    those of the earlier measurement, and an image counts as reached where it was both times, and led to one class. The
-    attribute ``renewed`` says which orders were measured again, and how.
+    those of the earlier measurement, and an image counts as reached where it was both times, and led to one class (and
+    aimed at one, where that is the class of v). The attribute ``renewed`` says which orders were measured again, and
+    how.
     Raises ValueError unless the two ask the same but for orders, errors and replicates, with wanted errors in both.
     """
     before = _question(asked, earlier)
@@ -47,6 +48,8 @@ def renewed(
         whole = xr.concat([whole, fresh], "order", data_vars="minimal", coords="minimal", compat="override")
         whole = whole.sel(order=sampling.orders(whole.attrs["players"], list(asked.fractions)))
         whole["reached"] = whole.reached & fresh.reached & (whole.class_after == fresh.class_after)
+        if asked.category == "attacked":
+            whole["reached"] = whole.reached & (whole.category == fresh.category)
         about = {name: fresh.attrs[name] for name in ("versions", "device", "date", "code_revision")}
         now = f"{', '.join(map(str, missing))}: {', '.join(about.values())}"
         attrs |= {
@@ -61,7 +64,7 @@ def renewed(
 
 def _question(asked: OrderCurves, earlier: xr.Dataset) -> OrderCurves:
     """What the earlier measurement asked; raises ValueError unless it is what is asked but for its own errors."""
-    command = earlier.attrs["command"]
+    command = earlier.attrs.get("command", "(a command that the file does not tell)")
     errors, replicates = re.search(r"--errors (\S+)", command), re.search(r"--replicates (\d+)", command)
     if asked.errors is not None and len(asked.errors) != len(asked.fractions):
         raise ValueError(f"errors must be one for each of {len(asked.fractions)} orders; got {list(asked.errors)}")

@@ -129,11 +129,12 @@ def measured(
         blocks.append(read(path))
     about["code_revision"] = ", ".join(dict.fromkeys(each.attrs["code_revision"] for each in blocks))
     whole = xr.concat(blocks, "image", data_vars="minimal", coords="minimal", compat="override")
+    passes = int(whole.passes.sum())
     return whole.assign_attrs(
         **about,
         seed=asked.seed,
         seconds_of_last_run=round(time.monotonic() - started),
-        passes=int(whole.passes.sum()),
+        passes=passes if passes < 2**31 else float(passes),  # netCDF-3 has no longer integers
     )
 
 

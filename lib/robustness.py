@@ -119,7 +119,9 @@ def robustness(
         images, labels = (part.to(device) for part in data.batch(some))
         adversarial = pgd(model, images, labels, epsilon=EPSILON, step_size=2 / 255, steps=20)
         with torch.no_grad():
-            right = {"clean": model(images).argmax(1) == labels, "PGD-20": model(adversarial).argmax(1) == labels}
+            logits = model(images)
+            datasets.check_classes(data, logits)
+            right = {"clean": logits.argmax(1) == labels, "PGD-20": model(adversarial).argmax(1) == labels}
             if asked.autoattack:
                 right["AutoAttack"] = model(_autoattack(model, images, labels, asked.seed)).argmax(1) == labels
         radii = torch.full((len(some),), torch.nan)
@@ -144,7 +146,7 @@ def robustness(
             attrs={"dataset": asked.dataset, "model": asked.model, "epsilon": EPSILON, "noise": noise},
         )
 
-    inputs = [*model.state_dict().values(), data.batch(rows[:1])[0]]
+    inputs = [*model.state_dict().values(), *data.batch(rows)]
     return results.measured(
         block,
         asked,

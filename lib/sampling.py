@@ -13,9 +13,12 @@ SAMPLINGS = ("neighbours", "uniform")
 
 
 def generator(seed: int, *keys: int) -> torch.Generator:
-    """An independent generator for each (seed, key, …), such as (seed, image, 1); raises ValueError for one below 0."""
-    if seed < 0:
-        raise ValueError(f"a seed is an integer from 0 up; got {seed}")
+    """An independent generator for each (seed, key, …), such as (seed, image, 1).
+
+    Raises ValueError for a seed below 0, or one that a result's file cannot hold.
+    """
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"a seed is an integer from 0 to 2^31 − 1; got {seed}")
     state = np.random.SeedSequence(seed, spawn_key=keys).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> 1))
 
@@ -37,13 +40,13 @@ def pairs(players: Players, count: int, *, sampling: str, generator: torch.Gener
 
 
 def context_ranks(pairs: Tensor, contexts: int, n: int, *, generator: torch.Generator) -> Tensor:
-    """Nested random contexts for the pairs (P, 2): ranks int16 (P, contexts, n) of the players in random orders.
+    """Nested random contexts for the pairs (P, 2): ranks int32 (P, contexts, n) of the players in random orders.
 
     The players of rank below m are an evenly drawn context of order m; the pair itself ranks last, at n−2 and n−1.
     """
     keys = torch.rand(len(pairs), contexts, n, generator=generator)
     keys.scatter_(2, pairs[:, None, :].expand(-1, contexts, -1), 2.0)
-    return keys.argsort(dim=2, stable=True).argsort(dim=2, stable=True).short()
+    return keys.argsort(dim=2, stable=True).argsort(dim=2, stable=True).int()
 
 
 def orders(n: int, fractions: list[float]) -> list[int]:

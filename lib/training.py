@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lib import models
+from lib import models, results
 from lib.attacks import loss_gradient, pgd, random_start, step
 from lib.datasets import Dataset, as_float, is_cloud
 from lib.files import replacing
@@ -226,7 +226,7 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
     resumable = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
     start = models.card(data.name, about.initial)["sha256"] if about.initial is not None else None
     asked = [data.name, len(data), asdict(about), start]
-    key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
+    key = results.key(json.dumps(asked), inputs=[data.images, data.labels])
     path = STATES / data.name / f"{about.name}-{key}.pt"
     first, seconds = _resume(path, resumable, generator) if resume else (0, 0.0)
 
@@ -352,9 +352,9 @@ def save(
         "date": date.today().isoformat(),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    for suffix, written in (("safetensors", content), ("json", (json.dumps(card, indent=1) + "\n").encode())):
-        with replacing(folder / f"{name}.{suffix}") as fresh:
-            fresh.write_bytes(written)
+    with replacing(folder / f"{name}.safetensors") as of_weights, replacing(folder / f"{name}.json") as of_card:
+        of_weights.write_bytes(content)
+        of_card.write_bytes((json.dumps(card, indent=1) + "\n").encode())
     return folder / f"{name}.json"
 
 

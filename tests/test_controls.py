@@ -166,3 +166,12 @@ def test_controls_are_measured_beside_the_attack(tiny):
     assert (
         "--attack 'shuffled 0.002'" in found.attrs["command"] and "--source resnet18-standard" in found.attrs["command"]
     )
+
+
+def test_apgd_that_does_not_mislead_is_followed_all_the_same(scene):
+    """torchattacks answers with the image itself there, which would have no utility at all."""
+    weak = replace(scene, epsilon=scene.epsilon / 16, utility=(0.01, 0.02))
+    theirs = torchattacks.APGD(weak.model, eps=weak.epsilon, steps=weak.steps, seed=0)(weak.images, weak.labels)
+    held = (theirs == weak.images).flatten(1).all(1)
+    assert held.any()
+    assert (controls.apgd(weak).utility[held] > 0.01).all()

@@ -1,6 +1,5 @@
 """The experiment from dataset to labelled result, on a tiny model: resumed, batched, costed, and refused."""
 
-import json
 import re
 from dataclasses import replace
 
@@ -97,7 +96,7 @@ def test_images_are_chosen_by_the_seed_among_the_correct_ones(tiny):
         ({"attacks": ("transferred 8",), "source": "vgg"}, "unknown model 'vgg' for the dataset 'tiny'"),
         ({"value": "loss"}, "unknown value 'loss'"),
         ({"attacks": ("untargeted 1", "untargeted 1")}, "each attack is measured once; got untargeted 1, untargeted 1"),
-        ({"seed": -1}, "a seed is an integer from 0 up; got -1"),
+        ({"seed": -1}, "a seed is an integer from 0 to 2"),
         (
             {"grid": 1, "fractions": (0.5,), "design": "signed_groups"},
             "signed groups play neighbours; of 1 players none are",
@@ -118,7 +117,9 @@ def test_published_results_come_from_the_checkpoints_at_hand():
         found = results.read(path)
         kind = re.match(r"python -m lib (\w+) ", found.attrs["command"])[1]
         assert kind in ("interactions", "disentanglement", "defenses", "contexts", "robustness")
-        assert json.loads(json.dumps(models.card(found.attrs["dataset"], found.attrs["model"])))["sha256"]
+        assert found.attrs["model"] in found.attrs["command"] and models.card(
+            found.attrs["dataset"], found.attrs["model"]
+        )
         assert found.sizes["image"] >= 100
 
 
@@ -295,3 +296,9 @@ def test_masked_points_go_to_the_origin(name, shapes):
 def test_an_unknown_category(tiny):
     with pytest.raises(ValueError, match="unknown category 'cat': choose 'truth' or 'attacked'"):
         experiments.order_curves(replace(ASKED, category="cat"), device=CPU)
+
+
+def test_a_baseline_of_each_image_does_not_go_with_the_masked_control(tiny):
+    asked = experiments.OrderCurves(dataset="tiny", attacks=("masked 0.002",), images=2, baseline="blur")
+    with pytest.raises(ValueError, match="'masked' averages over one masked value: it does not go with the baseline"):
+        experiments.order_curves(asked, device=CPU)

@@ -52,3 +52,16 @@ def test_what_is_written_can_be_read_by_all_that_could_before(tmp_path):
             make(fresh, "text", folder=folder)
         plain, replaced = (tmp_path / f"{how} {folder}" for how in ("plain", "replaced"))
         assert plain.stat().st_mode == replaced.stat().st_mode
+
+
+def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "one"
+    make(path, "old", folder=True)
+
+    def no(*_):
+        raise OSError("no")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no"), replacing(path) as fresh:
+        make(fresh, "new", folder=True)
+        patch.setattr(Path, "replace", no)
+    assert held(path) == ["old"] and list(tmp_path.iterdir()) == [path]

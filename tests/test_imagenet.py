@@ -96,6 +96,14 @@ def test_the_development_kit_numbers_classes_in_its_own_order(local, tmp_path, k
     picture(tmp_path / "ILSVRC2012_val_00000001.png", 10)
     picture(tmp_path / "ILSVRC2012_val_00000003.png", 30)
     assert loaded(tmp_path) == {10: 999, 30: 998}
+    truth = kit / "ILSVRC2012_validation_ground_truth.txt"
+    truth.write_text("1\n1001\n")
+    with pytest.raises(ValueError, match=r"'1001' in .* is no number of a class in"):
+        datasets.load("imagenet", root=tmp_path)
+    for content in (b"nothing", (kit / "meta.mat").read_bytes()[:300]):
+        (kit / "meta.mat").write_bytes(content)
+        with pytest.raises(ValueError, match=r"is not the meta\.mat of the development kit, or is cut short"):
+            datasets.load("imagenet", root=tmp_path)
     (kit / "meta.mat").unlink()
     with pytest.raises(ValueError, match=r"meta\.mat is missing: the development kit's numbers mean nothing without"):
         datasets.load("imagenet", root=tmp_path)
@@ -133,6 +141,7 @@ def test_some_are_drawn_by_the_seed(tmp_path):
         ({"n99999999/a.png": "", "wnids.txt": "\n".join(WNIDS)}, r"of which n99999999 is none of the 1000"),
         ({"a.png": ""}, r"have no labels: put them into folders named by wnid, or add labels\.csv"),
         ({"a.png": "", "b.png": "", "labels.csv": "a.png,3"}, r"1 images in .* have no label, such as b\.png"),
+        ({"a.png": "", "labels.csv": "a.png, "}, r"1 images in .* have no label, such as a\.png"),
         ({"a.png": "", "labels.csv": "b.png,3\na.png,1000"}, r"'1000' in .*labels\.csv is no label"),
         ({"a.png": "", "labels.csv": "a.png,3"}, r"the image .*a\.png cannot be read .*: replace or remove it"),
     ],

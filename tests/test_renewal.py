@@ -101,6 +101,18 @@ def test_an_image_has_reached_a_utility_where_both_attacks_have_and_led_to_one_c
     assert found.reached.equals(expected) and found.utility.equals(earlier.utility)
 
 
+def test_an_image_whose_attack_had_another_target_does_not_count(tiny):
+    """Its other orders are of another v."""
+    asked = replace(ASKED, attacks=("targeted 0.002",), category="attacked")
+    earlier = experiments.order_curves(asked, device=CPU)
+    first = np.flatnonzero(earlier.reached[0])[0]
+    earlier.category[first] += 1
+    found = renewed(replace(asked, errors=SMALLER.errors), earlier, device=CPU)
+    expected = earlier.reached.copy(deep=True)
+    expected[0, first] = False
+    assert found.reached.equals(expected)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -121,6 +133,8 @@ def test_an_earlier_result_without_wanted_errors_is_refused(earlier):
     command = re.sub(r"--errors \S+ ", "", earlier.attrs["command"])
     with pytest.raises(ValueError, match="both need --errors; the earlier one is\npython -m lib interactions"):
         renewed(SMALLER, earlier.assign_attrs(command=command), device=CPU)
+    with pytest.raises(ValueError, match=r"the earlier one is\n.a command that the file does not tell"):
+        renewed(SMALLER, earlier.drop_attrs(), device=CPU)
 
 
 def test_images_of_other_weights_are_refused(earlier):

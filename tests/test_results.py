@@ -124,3 +124,16 @@ def test_provenance_says_how_and_with_what():
     found = results.provenance(command="python -m lib x", device=torch.device("cpu"))
     assert found["command"] == "python -m lib x" and torch.__version__ in found["versions"]
     assert set(found) == {"command", "versions", "device", "date", "code_revision"} and all(found.values())
+
+
+def test_more_passes_than_32_bits_count_can_be_written(counting, tmp_path):
+    block = xr.Dataset({"passes": ("image", [2**31 - 1] * 2)}, coords={"image": [0, 1]})
+
+    class Asked:
+        images, seed = 2, 0
+
+        def command(self):
+            return "python -m lib x"
+
+    found = results.measured(lambda _: block, Asked(), inputs=[], device=torch.device("cpu"), description="x")
+    assert results.read(results.write(found, tmp_path / "long.nc")).attrs["passes"] == 2**32 - 2

@@ -9,7 +9,7 @@ import torchattacks
 from scipy import stats
 from torch import nn
 
-from lib import models, results, robustness, sampling
+from lib import datasets, experiments, models, results, robustness, sampling
 
 CPU = torch.device("cpu")
 ASKED = robustness.Robustness(dataset="tiny", images=12)
@@ -54,6 +54,18 @@ def test_result_is_what_the_model_does(tiny, monkeypatch):
     assert found.radius.isnull().all() and found.attrs["passes"] == 12 * 22
     monkeypatch.setattr(robustness, "pgd", lambda *a, **k: pytest.fail("measured again"))
     assert robustness.robustness(ASKED, device=CPU).right.equals(found.right)
+
+
+def test_other_images_or_labels_are_measured_anew(tiny, monkeypatch):
+    before = robustness.robustness(ASKED, device=CPU)
+    last = int(before.image[-1])
+    black, other = tiny.images.clone(), (tiny.labels + 1) % 3
+    black[last] = 0
+    for data in (replace(tiny, images=black), replace(tiny, labels=other)):
+        monkeypatch.setitem(datasets.LOADERS, "tiny", lambda split, root, data=data: data)
+        again = robustness.robustness(ASKED, device=CPU)
+        assert again.right.equals(robustness.robustness(ASKED, device=CPU, resume=False).right)
+    assert not again.right.sel(under="clean").any() and (again.label != before.label).all()
 
 
 def test_pgd_is_twenty_steps_of_2_in_8_of_255(tiny, monkeypatch):
@@ -120,3 +132,12 @@ def test_what_cannot_be_measured_is_refused(tiny, change, message):
     with pytest.raises(ValueError, match="noise above 0 and at least one draw; got 0 and 5"):
         robustness.certified_radii(HalfSpace(), *tiny.batch(slice(0, 1)), noise=0, draws=5, generators=[None])
     assert not results.WORK.exists()
+
+
+def test_a_folder_of_some_classes_is_refused(tiny, monkeypatch):
+    """Its labels are not the model's."""
+    monkeypatch.setitem(datasets.LOADERS, "tiny", lambda split, root: replace(tiny, classes=("a", "c")))
+    with pytest.raises(ValueError, match=r"the model tells 3 classes apart, tiny has 2 \(a, c, …\): give a folder of"):
+        robustness.robustness(ASKED, device=CPU)
+    with pytest.raises(ValueError, match="the model tells 3 classes apart"):
+        experiments.correct_images(models.load("tiny", "resnet18-standard"), replace(tiny, classes=("a",)), 2, seed=0)

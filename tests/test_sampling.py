@@ -23,6 +23,18 @@ def test_a_generator_depends_on_seed_and_keys_alone():
     assert draw(3, 5) == first
 
 
+@pytest.mark.parametrize("seed", [-1, 2**31])
+def test_a_seed_that_no_result_could_hold_is_refused(seed):
+    with pytest.raises(ValueError, match=rf"a seed is an integer from 0 to 2\^31 − 1; got {seed}"):
+        sampling.generator(seed)
+
+
+def test_contexts_of_more_players_than_16_bits_count():
+    n = 40_000
+    ranks = sampling.context_ranks(torch.tensor([[0, 1]]), 1, n, generator=sampling.generator(0))[0, 0]
+    assert ranks.sort().values.equal(torch.arange(n, dtype=ranks.dtype)) and ranks[:2].sort().values[0] == n - 2
+
+
 def test_generators_of_different_seeds_and_keys_differ():
     drawn = [draw(seed, key) for seed, key in itertools.product(range(20), range(20))]
     assert len({tuple(d) for d in drawn}) == 400

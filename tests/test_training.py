@@ -250,6 +250,13 @@ def test_a_changed_recipe_does_not_resume_from_another(monkeypatch):
     assert same_weights(run(data, changed), run(data, changed, resume=False))
 
 
+def test_other_data_of_the_same_name_do_not_resume():
+    data = toy()
+    run(data, STANDARD)
+    for other in (replace(data, labels=1 - data.labels), replace(data, images=data.images.flip(-1))):
+        assert same_weights(run(other, STANDARD), run(other, STANDARD, resume=False))
+
+
 def test_training_can_start_from_a_checkpoint():
     """At a rate of almost 0 the weights, and the normalisation, stay those of the checkpoint."""
     data = toy()
@@ -400,14 +407,16 @@ def test_a_saved_checkpoint_loads(saved):
     assert sorted(p.name for p in path.parent.iterdir()) == [path.name, path.with_suffix(".safetensors").name]
 
 
-def test_an_interruption_while_a_checkpoint_is_written_leaves_the_old_one(saved, monkeypatch):
+@pytest.mark.parametrize("suffix", [".safetensors", ".json"])
+def test_an_interruption_while_a_checkpoint_is_written_leaves_the_old_one(suffix, saved, monkeypatch):
     model, test, path = saved
     before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
 
     def half(file, content):
         with file.open("wb") as stream:
             stream.write(content[:100])
-        raise KeyboardInterrupt
+        if file.suffix == suffix:
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(KeyboardInterrupt):
