@@ -70,7 +70,7 @@ def order_weights(name: str, n: int, order: int, *, group: int | None = None) ->
     if name == "four_point":
         weights = (m == order).astype(float)
     elif name == "signed_groups":
-        weights = stats.binom.pmf(m, n - 2, order / (n - 2))
+        weights = stats.binom.pmf(m, n - 2, order / max(n - 2, 1))
     elif name == "curvature":
         group = fitted_group(n, order) if group is None else group
         weights = np.clip(group - np.abs(m - order), 0, None) / group**2

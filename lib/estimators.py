@@ -126,17 +126,12 @@ class PairEstimate:
         """I^(m) of each image (..., I, M): the mean over its pairs."""
         return self.interaction.mean(-2)
 
-    def standard_error(self) -> Tensor:
-        """Sampling error of ``mean`` (..., I, M) where each pair has contexts of its own, as in ``four_point``."""
-        return standard_error(self.interaction)
-
-    def disentanglement(self, *, estimate: str = "midpoint", ratio_of_means: bool = False) -> Tensor:
+    def disentanglement(self, *, estimate: str = "midpoint") -> Tensor:
         """D^(m) of each image (..., I, M): the mean over pairs of |E Δv| / E |Δv| (Eq. 4).
 
         ``estimate`` says what stands for |E Δv|: "upper", |``interaction``|, as the paper has it, of which pure noise
         leaves 0.8 standard errors; "lower", ``agreement``, of which it leaves nothing; or the "midpoint" of the two.
         The outer two enclose |E Δv| in expectation; D too, unless Δv is very skewed, for E |Δv| is sampled as well.
-        ``ratio_of_means`` divides the mean over pairs of the one by that of the other, as the authors' code does.
         Pairs that never interact are left out. Raises ValueError for another estimate.
         """
         bounds = {"upper": [self.interaction.abs()], "lower": [self.agreement]}
@@ -144,8 +139,6 @@ class PairEstimate:
         if estimate not in bounds:
             raise ValueError(f"unknown estimate {estimate!r}: choose one of {', '.join(bounds)}")
         size = torch.stack(bounds[estimate]).mean(0)
-        if ratio_of_means:
-            return size.mean(-2) / self.strength.mean(-2)
         return (size / self.strength).nanmean(-2)
 
 
@@ -195,7 +188,7 @@ def shared_contexts(
     deltas, passes = [], 0
     for order in orders:
         count = contexts if 0 < order < n - 2 else 1
-        kept = torch.stack([torch.rand(count, n, generator=g) for g in generators]) < order / (n - 2)
+        kept = torch.stack([torch.rand(count, n, generator=g) for g in generators]) < order / max(n - 2, 1)
         if order == n - 2:
             kept[:] = True
         flipped = kept[:, :, None].repeat(1, 1, 1 + most + pairs.shape[1], 1)
@@ -211,7 +204,8 @@ def shared_contexts(
         delta = delta_v(both, alone.gather(-1, i), alone.gather(-1, j), base).transpose(-1, -2)
         held = kept.gather(2, pairs.flatten(1)[:, None].expand(-1, count, -1)).unflatten(-1, (-1, 2))
         same = (held[..., 0] == held[..., 1]).transpose(1, 2)  # (I, P, contexts)
-        deltas.append(torch.where(same, delta, -delta))
+        signed = torch.where(same, delta, -delta)
+        deltas.append(signed if 0 < order < n - 2 else signed.expand(*signed.shape[:-1], 2))  # exact: others agree
     return _summary(deltas, orders, pairs, passes=passes)
 
 

@@ -55,10 +55,11 @@ def fisher_ratio(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
             "the Fisher ratio takes two samples of at least 2 images, with the same features: (A, F) and (B, F); "
             f"got {one.shape} and {two.shape}"
         )
-    between = np.asarray((one.mean(0) - two.mean(0)) ** 2)
+    between = (one.mean(0) - two.mean(0)) ** 2
     within = one.var(0, ddof=1) + two.var(0, ddof=1)
-    with np.errstate(divide="ignore"):
-        return np.divide(between, within, out=np.zeros_like(between), where=between > 0)
+    constant = (one == one[0]).all(0) & (two == two[0]).all(0)  # where rounding of the means would decide
+    of_constants = np.where(one[0] == two[0], 0.0, np.inf)
+    return np.where(constant, of_constants, between / np.where(constant, 1.0, within))
 
 
 def reduce_rank(images: Tensor, rank: int) -> Tensor:

@@ -72,8 +72,8 @@ def test_stored_chapters_glue_the_pinned_numbers():
 
 @each_notebook
 def test_chapter_runs_with_parameters_of_a_readers_own(notebook: Path, tmp_path: Path):
-    dataset = "cifar10" if any(place.is_dir() for place in datasets.places("cifar10")) else "photos"
     """At the end of the chapter the parameters are still those that were asked for."""
+    dataset = "cifar10" if any(place.is_dir() for place in datasets.places("cifar10")) else "photos"
     known, asking, out = papermill.inspect_notebook(book.ROOT / notebook), tmp_path / "in.ipynb", tmp_path / "out.ipynb"
     taken = {name: value for name, value in {"dataset": dataset, **OWN}.items() if name in known}
     assert taken

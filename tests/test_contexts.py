@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lib import contexts, interactions, players, results, sampling
+from lib import contexts, interactions, pair_experiments, players, results, sampling
 
 CPU = torch.device("cpu")
 ASKED = contexts.Contexts(dataset="tiny", images=12, pairs=3, contexts=20, fractions=(0.2, 0.6), grid=4)
@@ -72,3 +72,20 @@ def test_what_cannot_be_measured_is_refused(tiny, change, message):
     with pytest.raises(ValueError, match=message):
         contexts.localities(replace(ASKED, **change), device=CPU)
     assert not results.WORK.exists()
+
+
+def test_each_context_keeps_its_own_strength(tiny):
+    """The locality of an image worked out again, pair by pair."""
+    found = contexts.localities(ASKED, device=CPU)
+    of = pair_experiments.setting(ASKED, device=CPU, root=None, batch_size=None)
+    played, (draw,), (pairs,) = of.play(torch.tensor([3]))
+    expected = []
+    for pair, ranks in zip(pairs, sampling.context_ranks(pairs, 20, 16, generator=draw), strict=True):
+        both = (torch.arange(16)[:, None] == pair).any(1)
+        kept = ranks < 8
+        corners = [kept | both, kept | (torch.arange(16) == pair[0]), kept | (torch.arange(16) == pair[1]), kept]
+        delta = interactions.delta_v(*(played(corner[None])[0] for corner in corners))
+        expected.append(
+            contexts.locality(interactions.strong_contexts(delta[None], kept[None].float()), pair[None], side=4)
+        )
+    assert found.locality[3, 1].item() == pytest.approx(torch.cat(expected).nanmean().item(), abs=1e-5)

@@ -123,6 +123,18 @@ def test_entropies_begin_at_the_baseline_and_end_at_the_image(model, pair):
         assert np.allclose(whole.entropy[k], information.predicted_entropy(logits, labels), atol=1e-5)
 
 
+def test_entropies_between_are_means_over_chains(model, pair):
+    """The first chain of two is the one that is drawn alone."""
+    variants, labels = pair
+    how = {"baseline": BASELINE, "rows": ROWS, "seed": 0, "points": 3, "grid": 4}
+    (first, of_two) = (parts.entropies(model, variants, labels, chains=k, **how).entropy.isel(size=1) for k in (1, 2))
+    of = players.grid(*variants.shape[-2:], side=4)
+    rank = torch.stack([torch.rand(2, 16, generator=g).argsort(1)[1:] for g in parts.generators(0, ROWS)])
+    value = {"baseline": BASELINE, "value": information.predicted_entropy}
+    second = game.MaskingGame(model, of, variants, labels, **value)(rank < 8)[..., 0]
+    assert np.allclose(of_two, (first + second.numpy()) / 2, atol=1e-5) and not np.allclose(of_two, first, atol=1e-4)
+
+
 def test_amplitudes_keep_the_energy(pair):
     variants, _ = pair
     found = parts.amplitudes(variants)
@@ -202,6 +214,18 @@ def test_detectors_find_the_order_that_differs_on_the_same_images():
     for attack in ("full", "stopped"):
         areas = [detection.area_under_roc(each.normal, each.adversarial[attack]) for each in found.values()]
         assert areas[1] > 0.95 and 0.2 < areas[0] < 0.8
+
+
+def test_detectors_use_as_many_contexts_as_they_are_asked_to():
+    measured = spread(3.0)
+    measured.dispersion[:, :, 0] = measured.dispersion[::-1, :, 0].values  # with one context all is the other way round
+    areas = [
+        detection.area_under_roc(each[3].normal, each[3].adversarial["full"])
+        for each in (parts.detectors(measured, contexts=1), parts.detectors(measured, contexts=2))
+    ]
+    assert areas[0] < 0.8 and areas[1] > 0.95
+
+    assert np.array_equal(parts.detectors(measured)[3].normal, parts.detectors(measured, contexts=2)[3].normal)
 
 
 def test_detectors_leave_out_images_that_an_attack_did_not_mislead():

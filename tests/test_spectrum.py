@@ -124,6 +124,8 @@ def test_fisher_ratio_is_the_criterion_of_scikit_learns_discriminant():
 def test_constant_features():
     """The same constant separates nothing, two different ones all."""
     assert spectrum.fisher_ratio(np.zeros((3, 2)), np.tile([0.0, 1.0], (4, 1))).tolist() == [0, math.inf]
+    same = [0.1, 0.7]  # whose means are rounded, otherwise for three than for ninety
+    assert spectrum.fisher_ratio(np.tile(same, (3, 1)), np.tile(same, (90, 1))).tolist() == [0, 0]
 
 
 def test_tensors_are_samples_too():
