@@ -91,7 +91,7 @@ def execute(out: Path = BUILD, root: Path = ROOT) -> Path:
     """Copy the book to ``out/source`` with its notebooks executed, their kernels started in ``root``.
 
     As many run at once as there are processor cores, those first that took longest when the book was last stored.
-    Raises RuntimeError, with what papermill said, for the first notebook that fails.
+    Raises ChildProcessError, with what papermill said, for the first notebook that fails.
     """
     cores, chosen = os.cpu_count() or 1, notebooks(root)
     before = json.loads((root / RUNTIMES).read_text(encoding="utf-8"))["seconds"] if (root / RUNTIMES).is_file() else {}
@@ -142,7 +142,7 @@ def pdf(out: Path = BUILD, root: Path = ROOT) -> Path:
         page = nested.rename(pages / "book.html")  # its links are relative to that folder
         options = ["--headless", "--no-sandbox", "--no-pdf-header-footer", "--virtual-time-budget=120000"]
         command = [browser, *options, f"--print-to-pdf={printed.resolve()}", page.resolve().as_uri()]
-        subprocess.run(command, check=True, capture_output=True)
+        _run(command, f"{out / 'book.pdf'} could not be printed")
     return out / "book.pdf"
 
 
@@ -285,10 +285,10 @@ def _pages(source: Path, scratch: Path, builder: str) -> Path:
 
 
 def _run(command: list[str], failure: str, **environment: str) -> None:
-    """Run a command with more in its environment; where it fails, RuntimeError says so and what it printed."""
+    """Run a command with more in its environment; where it fails, ChildProcessError says so and what it printed."""
     result = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
     if result.returncode:
-        raise RuntimeError(f"{failure}:\n{result.stderr}")
+        raise ChildProcessError(f"{failure}:\n{result.stderr}")
 
 
 def _describe_figures(notebook: nbformat.NotebookNode) -> None:

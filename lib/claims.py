@@ -162,7 +162,8 @@ def order_lead(images: NDArray[np.float64], count: int) -> float:
 def c12(detected: Mapping[int, Detection], attack: str) -> list[Verdict]:
     """C12: φ^(n−1), the last of the orders, detects the attack better than the best of the lower orders.
 
-    ``detected`` has a detector an order, all tested on the same images.
+    ``detected`` has a detector an order, all tested on the same images. The best of several lower orders is too good,
+    in the resamples more so: "contradicted" comes too easily here, and "replicated" too hard.
     """
     every = [np.stack([detected[order].normal, detected[order].adversarial[attack]], 1) for order in sorted(detected)]
 

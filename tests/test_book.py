@@ -73,7 +73,7 @@ def test_failing_notebook_leaves_the_last_execution(root: Path):
 def test_warning_while_building_leaves_the_last_pages(root: Path):
     write(root, "print(1)")
     book.stage(root / "_build", root)
-    with pytest.raises(RuntimeError, match="WARNING"):
+    with pytest.raises(ChildProcessError, match="WARNING"):
         book.build(root / "_build")
     assert [path.name for path in (root / "_build").iterdir()] == ["source"]
 
