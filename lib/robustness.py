@@ -22,7 +22,7 @@ AUTOATTACK_STEPS = 100
 ALPHA = 0.001
 """Chance that a certified radius is too large."""
 AT_ONCE = {"cpu": 125, "cuda": 500}
-"""Images attacked together: the few that AutoAttack leaves must still fill a batch."""
+"""Small images attacked together: the few that AutoAttack leaves must still fill a batch."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def robustness(
         device=device,
         resume=resume,
         description=f"robustness of {asked.model}",
-        at_once=AT_ONCE,
+        at_once=AT_ONCE if known else results.AT_ONCE,
     )
 
 
