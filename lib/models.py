@@ -217,14 +217,14 @@ def fold(model: nn.Module) -> nn.Module:
     def layer(node: fx.Node) -> nn.Module | None:
         return traced.get_submodule(str(node.target)) if node.op == "call_module" else None
 
+    targets = [node.target for node in traced.graph.nodes]
     for node in list(traced.graph.nodes):
         before = node.args[0] if node.args else None
         if not isinstance(before, fx.Node) or len(before.users) > 1:
             continue
         convolution, normalization = layer(before), layer(node)
-        if [each.target for each in traced.graph.nodes].count(before.target) > 1:
-            continue  # the same convolution is used again elsewhere
-        if isinstance(convolution, nn.Conv2d) and isinstance(normalization, nn.BatchNorm2d):
+        once = targets.count(before.target) == 1  # else its weights serve elsewhere too
+        if once and isinstance(convolution, nn.Conv2d) and isinstance(normalization, nn.BatchNorm2d):
             traced.set_submodule(str(before.target), fuse_conv_bn_eval(convolution, normalization))
             node.replace_all_uses_with(before)
             traced.graph.erase_node(node)
