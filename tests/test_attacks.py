@@ -527,3 +527,9 @@ def test_attack_targets():
     targets = attacks.attack_targets(led_to, logits, labels)
     assert targets.tolist() == [1, 2, 1, 2]
     assert not (targets == labels).any()
+
+
+def test_a_path_of_no_steps_is_refused(network, pictures):
+    images, labels = pictures(2)
+    with pytest.raises(ValueError, match="a path is followed in at least 1 step; got 0"):
+        attacks.calibrated_path(network(), images, labels, lambda amount: images, steps=0)

@@ -539,3 +539,12 @@ def test_order_means_one_clear_error(changes, message, empty_folder):
     with pytest.raises(ValueError, match=message):
         estimators.order_means(recorder, design, **{"orders": [2], "replicates": 4, "seeds": [(0, 0)], **changes})
     assert not recorder.asked
+
+
+def test_two_players_have_one_context():
+    table = torch.randn(4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    estimate = estimators.shared_contexts(
+        table_game(table), n=2, pairs=torch.tensor([[[0, 1]]]), orders=[0], contexts=3, generators=generators(0, 1)
+    )
+    assert estimate.interaction.item() == pytest.approx((table[3] - table[1] - table[2] + table[0]).item())
+    assert designs.order_weights("signed_groups", 2, 0).tolist() == [1.0]
