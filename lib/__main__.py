@@ -16,6 +16,7 @@ from lib import contexts as the_contexts
 from lib import datasets, defense_experiments, designs, experiments, ledger, models, results, training
 from lib import disentanglement as the_disentanglement
 from lib import robustness as the_robustness
+from lib.files import key
 from lib.plots import reached
 from lib.renewal import renewed
 from lib.statistics import interval
@@ -190,7 +191,7 @@ def interactions(
     )
     measure = experiments.order_curves if earlier is None else partial(renewed, earlier=results.read(earlier))
     measured = measure(asked, device=models.device(device), root=root, batch_size=batch_size)
-    path = results.write(measured, out or results.WORK / f"{results.key(asked.command())}.nc")
+    path = results.write(measured, out or results.WORK / f"{key(asked.command())}.nc")
     for name in asked.attacks:
         used = reached(measured, name)
         table = Table(
@@ -237,7 +238,7 @@ def disentanglement(
     )
     on = models.device(device)
     measured = the_disentanglement.disentanglement(asked, device=on, root=root, batch_size=batch_size)
-    path = results.write(measured, out or results.WORK / f"{results.key(asked.command())}.nc")
+    path = results.write(measured, out or results.WORK / f"{key(asked.command())}.nc")
     table = Table("order", "D, 95% interval over images", title=f"{dataset}/{model}, {images} images")
     for order in measured.order.values:
         chosen = measured.disentanglement.sel(estimate="midpoint", order=order)
@@ -279,7 +280,7 @@ def contexts(
         seed=seed,
     )
     measured = the_contexts.localities(asked, device=models.device(device), root=root, batch_size=batch_size)
-    path = results.write(measured, out or results.WORK / f"{results.key(asked.command())}.nc")
+    path = results.write(measured, out or results.WORK / f"{key(asked.command())}.nc")
     table = Table("order", "locality, 95% interval over images", title=f"{dataset}/{model}, {images} images")
     for order in measured.order.values:
         table.add_row(str(order), over_images(measured.locality.sel(order=order).values))
@@ -319,7 +320,7 @@ def defenses(
     )
     on = models.device(device)
     measured = defense_experiments.defenses(asked, device=on, root=root, batch_size=batch_size)
-    folder = out or results.WORK / results.key(asked.command())
+    folder = out or results.WORK / key(asked.command())
     for name, part in measured.items():
         path = results.write(part, folder / f"{model}-defenses-{name}.nc")
         console.print(f"{int(part.attrs['passes'])} forward passes; written to {path}")
@@ -358,7 +359,7 @@ def robustness(
         seed=seed,
     )
     measured = the_robustness.robustness(asked, device=models.device(device), root=root)
-    path = results.write(measured, out or results.WORK / f"{results.key(asked.command())}.nc")
+    path = results.write(measured, out or results.WORK / f"{key(asked.command())}.nc")
     table = Table("under", "accuracy, 95% interval over images", title=f"{dataset}/{model}, {images} images")
     for under in measured.under.values:
         table.add_row(str(under), over_images(measured.right.sel(under=under).values))

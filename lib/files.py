@@ -1,9 +1,20 @@
-"""Files and folders that are written whole or not at all."""
+"""Files and folders that are written whole or not at all, and what names those of unfinished work."""
 
+import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from torch import Tensor
+
+
+def key(command: str, *, inputs: Iterable[Tensor] = ()) -> str:
+    """A short hash that changes with the command, and with anything in the tensors that it is carried out on."""
+    digest = hashlib.sha256(command.encode())
+    for tensor in inputs:
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 @contextmanager

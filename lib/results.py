@@ -1,6 +1,5 @@
 """Labelled results on disk: written whole or not at all, with where they come from, keyed by what was asked."""
 
-import hashlib
 import platform
 import subprocess
 import time
@@ -16,20 +15,12 @@ from torch import Tensor
 
 import lib
 from lib import models
-from lib.files import replacing
+from lib.files import key, replacing
 
 PUBLISHED = Path(__file__).parent.parent / "data" / "results"
 WORK = Path(__file__).parent.parent / "build" / "results"
 AT_ONCE = {"cpu": 10, "cuda": 500}
 """Images measured between two writes to disk: what an interruption can cost. A GPU needs many to be kept busy."""
-
-
-def key(command: str, *, inputs: Iterable[Tensor] = ()) -> str:
-    """A short hash that changes with the command, and with anything in the tensors that it is carried out on."""
-    digest = hashlib.sha256(command.encode())
-    for tensor in inputs:
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]
 
 
 def published(folder: Path | None = None) -> list[tuple[str, str, str, Path]]:

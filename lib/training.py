@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lib import models, results
+from lib import models
 from lib.attacks import loss_gradient, pgd, random_start, step
 from lib.datasets import Dataset, as_float, is_cloud
-from lib.files import replacing
+from lib.files import key, replacing
 
 STATES = Path(__file__).parent.parent / "build" / "training"
 ATTACKED = 1000
@@ -226,8 +226,8 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
     resumable = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
     start = models.card(data.name, about.initial)["sha256"] if about.initial is not None else None
     asked = [data.name, len(data), asdict(about), start]
-    key = results.key(json.dumps(asked), inputs=[data.images, data.labels])
-    path = STATES / data.name / f"{about.name}-{key}.pt"
+    unfinished = key(json.dumps(asked), inputs=[data.images, data.labels])
+    path = STATES / data.name / f"{about.name}-{unfinished}.pt"
     first, seconds = _resume(path, resumable, generator) if resume else (0, 0.0)
 
     images, labels = data.images.to(device), data.labels.to(device)

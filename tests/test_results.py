@@ -4,7 +4,7 @@ import pytest
 import torch
 import xarray as xr
 
-from lib import results
+from lib import files, results
 
 
 def test_round_trip_keeps_values_names_and_attributes(tmp_path):
@@ -73,8 +73,8 @@ def test_what_is_no_result_is_refused_by_its_name(tmp_path):
 
 def test_key_changes_with_the_command_and_with_what_it_is_carried_out_on():
     some, others = torch.zeros(3), torch.tensor([0.0, 0.0, 1e-30])
-    keys = [results.key("a"), results.key("b"), results.key("a", inputs=[some]), results.key("a", inputs=[others])]
-    assert len(set(keys)) == 4 and results.key("a", inputs=[some.clone()]) == keys[2]
+    keys = [files.key("a"), files.key("b"), files.key("a", inputs=[some]), files.key("a", inputs=[others])]
+    assert len(set(keys)) == 4 and files.key("a", inputs=[some.clone()]) == keys[2]
 
 
 @pytest.fixture
