@@ -382,10 +382,11 @@ def file_labels(place: Path) -> dict[str, int]:
         if truth.exists():
             numbered = kit_wnids(folder / "meta.mat")
             index = {wnid: label for label, wnid in enumerate(sorted(numbered.values()))}
-            odd = [number for number in truth.read_text().split() if not (number.isdigit() and int(number) in numbered)]
+            numbers = truth.read_text().split()
+            odd = [number for number in numbers if not (number.isdigit() and int(number) in numbered)]
             if odd:
                 raise ValueError(f"{odd[0]!r} in {truth} is no number of a class in {folder / 'meta.mat'}")
-            labels = [index[numbered[int(number)]] for number in truth.read_text().split()]
+            labels = [index[numbered[int(number)]] for number in numbers]
             return {f"ILSVRC2012_val_{row:08d}": label for row, label in enumerate(labels, 1)}
     raise ValueError(
         f"the images in {place} have no labels: put them into folders named by wnid, or add labels.csv (file,label), "

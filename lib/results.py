@@ -120,18 +120,19 @@ def measured(
         blocks.append(read(path))
     about["code_revision"] = ", ".join(dict.fromkeys(each.attrs["code_revision"] for each in blocks))
     whole = xr.concat(blocks, "image", data_vars="minimal", coords="minimal", compat="override")
-    passes = int(whole.passes.sum())
     return whole.assign_attrs(
         **about,
         seed=asked.seed,
         seconds_of_last_run=round(time.monotonic() - started),
-        passes=passes if passes < 2**31 else float(passes),  # netCDF-3 has no longer integers
+        passes=int(whole.passes.sum()),
     )
 
 
 def write(data: xr.Dataset, path: str | Path) -> Path:
     """Write as netCDF, whole or not at all; returns the path."""
     path = Path(path)
+    long = {name: float(value) for name, value in data.attrs.items() if isinstance(value, int) and value >= 2**31}
+    data = data.assign_attrs(long)  # netCDF-3 has no integers so long
     with replacing(path) as fresh:
         data.to_netcdf(fresh, engine="scipy")
     return path

@@ -117,10 +117,11 @@ def robustness(
     def block(chosen: Tensor) -> xr.Dataset:
         some = rows[chosen.cpu()]
         images, labels = (part.to(device) for part in data.batch(some))
-        adversarial = pgd(model, images, labels, epsilon=EPSILON, step_size=2 / 255, steps=20)
         with torch.no_grad():
             logits = model(images)
-            datasets.check_classes(data, logits)
+        datasets.check_classes(data, logits)
+        adversarial = pgd(model, images, labels, epsilon=EPSILON, step_size=2 / 255, steps=20)
+        with torch.no_grad():
             right = {"clean": logits.argmax(1) == labels, "PGD-20": model(adversarial).argmax(1) == labels}
             if asked.autoattack:
                 right["AutoAttack"] = model(_autoattack(model, images, labels, asked.seed)).argmax(1) == labels
