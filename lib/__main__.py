@@ -7,6 +7,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+import xarray as xr
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -17,7 +18,6 @@ from lib import datasets, defense_experiments, designs, experiments, ledger, mod
 from lib import disentanglement as the_disentanglement
 from lib import robustness as the_robustness
 from lib.files import key
-from lib.plots import reached
 from lib.renewal import renewed
 from lib.statistics import interval
 
@@ -191,9 +191,9 @@ def interactions(
     )
     measure = experiments.order_curves if earlier is None else partial(renewed, earlier=results.read(earlier))
     measured = measure(asked, device=models.device(device), root=root, batch_size=batch_size)
-    path = results.write(measured, out or results.WORK / f"{key(asked.command())}.nc")
+    path = written(measured, asked, out)
     for name in asked.attacks:
-        used = reached(measured, name)
+        used = results.reached(measured, name)
         table = Table(
             "order", "ΔI, 95% interval over images", title=f"{name}: {used.sizes['image']} of {images} images"
         )
@@ -238,7 +238,7 @@ def disentanglement(
     )
     on = models.device(device)
     measured = the_disentanglement.disentanglement(asked, device=on, root=root, batch_size=batch_size)
-    path = results.write(measured, out or results.WORK / f"{key(asked.command())}.nc")
+    path = written(measured, asked, out)
     table = Table("order", "D, 95% interval over images", title=f"{dataset}/{model}, {images} images")
     for order in measured.order.values:
         chosen = measured.disentanglement.sel(estimate="midpoint", order=order)
@@ -280,7 +280,7 @@ def contexts(
         seed=seed,
     )
     measured = the_contexts.localities(asked, device=models.device(device), root=root, batch_size=batch_size)
-    path = results.write(measured, out or results.WORK / f"{key(asked.command())}.nc")
+    path = written(measured, asked, out)
     table = Table("order", "locality, 95% interval over images", title=f"{dataset}/{model}, {images} images")
     for order in measured.order.values:
         table.add_row(str(order), over_images(measured.locality.sel(order=order).values))
@@ -359,7 +359,7 @@ def robustness(
         seed=seed,
     )
     measured = the_robustness.robustness(asked, device=models.device(device), root=root)
-    path = results.write(measured, out or results.WORK / f"{key(asked.command())}.nc")
+    path = written(measured, asked, out)
     table = Table("under", "accuracy, 95% interval over images", title=f"{dataset}/{model}, {images} images")
     for under in measured.under.values:
         table.add_row(str(under), over_images(measured.right.sel(under=under).values))
@@ -429,6 +429,11 @@ def numbers(text: str, *, what: str) -> tuple[float, ...]:
         return tuple(float(number) for number in text.split(","))
     except ValueError:
         raise ValueError(f"{what} are numbers with commas, as 0.1,0.5,0.95; got {text!r}") from None
+
+
+def written(measured: xr.Dataset, asked: results.Asked, out: Path | None) -> Path:
+    """Write a result where ``out`` says, else among the work by the key of its command; returns the path."""
+    return results.write(measured, out or results.WORK / f"{key(asked.command())}.nc")
 
 
 def over_images(values: NDArray[np.float64], *, digits: int = 3) -> str:

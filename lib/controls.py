@@ -23,8 +23,8 @@ MASKS = 8
 class Scene:
     """What a control works on: correctly classified images (B, C, H, W), and their untargeted ``attack``.
 
-    ``rows`` (B,) names the images, which with the seed decides their draws; ``baseline`` (C, H, W) is the masked value
-    and ``source`` the model whose perturbations are transferred.
+    ``rows`` (B,) names the images, which with the seed decides their draws; ``baseline`` (C, H, W) is the masked value,
+    ``grid`` the players along a side and ``source`` the model whose perturbations are transferred.
     """
 
     model: nn.Module
@@ -36,6 +36,7 @@ class Scene:
     epsilon: float
     step_size: float
     steps: int
+    grid: int
     baseline: Tensor
     source: nn.Module
     seed: int
@@ -72,7 +73,7 @@ def masked(scene: Scene) -> Attack:
 
     The coalitions of a step are common to the images, so that an image's result does not depend on the others.
     """
-    of = players.grid(*scene.images.shape[-2:], side=16)
+    of = players.grid(*scene.images.shape[-2:], side=scene.grid)
     draw = generator(scene.seed, 104)
 
     def averaged(images: Tensor, labels: Tensor) -> Tensor:

@@ -166,13 +166,14 @@ def perturbed(
     epsilon: float = 32 / 255,
     step_size: float = 2 / 255,
     steps: int = 100,
+    grid: int = 16,
     seed: int = 0,
 ) -> list[Attack]:
     """The ``attack`` of each name, or the one of ``controls.CONTROLS`` with the utility that the name gives.
 
     What these need besides: the ``rows`` (I,) of the images, which with the seed decide the draws, the ``baseline``
-    (C, H, W) and the model, ``source``, from which perturbations are transferred. The controls of one utility, and the
-    targeted attack, share their untargeted attack, which is made once.
+    (C, H, W), the players along a side, ``grid``, and the model, ``source``, from which perturbations are transferred.
+    The controls of one utility, and the targeted attack, share their untargeted attack, which is made once.
     """
     pace = {"epsilon": epsilon, "step_size": step_size}
 
@@ -198,6 +199,7 @@ def perturbed(
             seed=seed,
             **pace,
             steps=steps,
+            grid=grid,
         )
         return controls.CONTROLS[goal](scene)
 
@@ -326,6 +328,7 @@ def order_curves(
             epsilon=asked.epsilon,
             step_size=asked.step_size,
             steps=asked.steps,
+            grid=asked.grid,
             seed=asked.seed,
         )
         category = true if asked.category == "truth" else attacked[0].targets

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from lib import claims, exact, models, plots, results, training
+from lib import claims, exact, models, results, training
 from lib.defense_experiments import FULL, detectors, same_images
 from lib.files import replacing
 from lib.sampling import generator
@@ -42,7 +42,7 @@ class Source:
 
 def _reached(judge: Callable[..., list[claims.Verdict]], attack: str) -> Callable[..., list[claims.Verdict]]:
     """The judge of curves of an attack, on the images that it brought to its utility."""
-    return lambda *measured: judge(*(plots.reached(each, attack) for each in measured), attack)
+    return lambda *measured: judge(*(results.reached(each, attack) for each in measured), attack)
 
 
 def _curves(pairs: str) -> list[Source]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from lib import results
 from lib.models import TITLES
 from lib.statistics import Interval, interval
 
@@ -28,11 +29,6 @@ def band(
     """A mean over images against the order m/n, with its 95% interval as a band."""
     axes.fill_between(fractions, over_images.low, over_images.high, color=color, alpha=0.2, linewidth=0)
     axes.plot(fractions, over_images.mean, style, color=color, label=label, markersize=4)
-
-
-def reached(result: xr.Dataset, attack: str) -> xr.Dataset:
-    """The images of a result on which the attack reached its utility."""
-    return result.isel(image=np.flatnonzero(result.reached.sel(attack=attack).values))
 
 
 def order_figure(measured: Sequence[tuple[str, xr.Dataset]], attack: str) -> Figure:
@@ -50,7 +46,7 @@ def order_figure(measured: Sequence[tuple[str, xr.Dataset]], attack: str) -> Fig
         layout="constrained",
     )
     for column, (title, result) in zip(table.T, measured, strict=True):
-        used = reached(result, attack)
+        used = results.reached(result, attack)
         count, total = used.sizes["image"], result.sizes["image"]
         how = f"pairs: {result.sampling}, {result.design}"
         column[0].set_title(f"{title}, {attack}, {count} of {total} images\n{how}", fontsize=10)

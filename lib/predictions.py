@@ -5,7 +5,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from lib import claims
-from lib.plots import reached
+from lib.results import reached
 from lib.statistics import statistic_interval
 
 QUARTER = 0.75

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 import xarray as xr
 from rich.progress import track
@@ -150,3 +151,8 @@ def read(path: str | Path) -> xr.Dataset:
         return xr.load_dataset(path, engine="scipy")
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a result in netCDF-3, or is cut short: measure it again") from error
+
+
+def reached(result: xr.Dataset, attack: str) -> xr.Dataset:
+    """The images of a result on which the attack reached its utility."""
+    return result.isel(image=np.flatnonzero(result.reached.sel(attack=attack).values))

@@ -225,7 +225,7 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
     )
     resumable = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
     start = models.card(data.name, about.initial)["sha256"] if about.initial is not None else None
-    asked = [data.name, len(data), asdict(about), start]
+    asked = [data.name, asdict(about), start]
     unfinished = key(json.dumps(asked), inputs=[data.images, data.labels])
     path = STATES / data.name / f"{about.name}-{unfinished}.pt"
     first, seconds = _resume(path, resumable, generator) if resume else (0, 0.0)

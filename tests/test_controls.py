@@ -28,6 +28,7 @@ def scene(network, pictures):
         epsilon=32 / 255,
         step_size=2 / 255,
         steps=60,
+        grid=16,
         baseline=images.mean(0),
         source=network(sharpness=30),
         seed=0,
@@ -99,6 +100,15 @@ def test_masked_with_everyone_kept_is_plain_pgd(scene, monkeypatch):
     monkeypatch.setattr(controls.players.Players, "expand", lambda self, c: torch.ones(len(c), 1, 16, 16).bool())
     found = controls.masked(scene)
     torch.testing.assert_close(found.images, scene.attack.images[:, :], rtol=0, atol=1e-6)
+
+
+def test_masked_plays_the_cells_of_the_grid(scene, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        controls.players.Players, "expand", lambda self, c: seen.append(self.n) or c.new_ones(len(c), 1, 16, 16)
+    )
+    controls.masked(replace(scene, grid=4))
+    assert set(seen) == {16}
 
 
 def test_apgd_goes_along_the_perturbation_of_torchattacks(scene):

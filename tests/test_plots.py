@@ -66,10 +66,6 @@ def test_band_is_the_mean_with_its_interval(axes):
     assert tuple(axes.collections[0].get_facecolor()[0]) == pytest.approx(to_rgba(plots.NORMAL, 0.2))
 
 
-def test_reached_are_the_images_that_count(result):
-    assert plots.reached(result, "untargeted 8").interaction.equals(result.interaction.isel(image=[0, 2, 3, 5]))
-
-
 def test_order_figure_shows_the_images_that_count(result):
     figure = plots.order_figure([("a network", result)], "untargeted 8")
     above, below = figure.axes

@@ -18,7 +18,7 @@ from PIL import Image
 
 from lib import claims, results
 from lib.book import ROOT
-from lib.plots import reached
+from lib.results import reached
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```bash\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)

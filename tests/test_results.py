@@ -34,6 +34,19 @@ def test_missing_result_names_those_at_hand(tmp_path):
         results.read(tmp_path / "not.nc")
 
 
+def test_reached_are_the_images_that_count():
+    attacks = ["untargeted 8", "targeted 2"]
+    data = xr.Dataset(
+        {
+            "reached": (("attack", "image"), [[True, False, True], [False, False, True]]),
+            "interaction": ("image", [0.1, 0.2, 0.3]),
+        },
+        coords={"attack": attacks, "image": [7, 8, 9]},
+    )
+    found = [results.reached(data, attack).image.values.tolist() for attack in attacks]
+    assert found == [[7, 9], [9]]
+
+
 def test_published_results_come_in_the_order_of_the_papers_networks(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "PUBLISHED", tmp_path)
     models = ("vgg16-standard", "resnet18-smoothed", "resnet18-adversarial", "resnet18-standard")
