@@ -60,6 +60,17 @@ def statistic_interval(
     return Interval(np.asarray(statistic(*values)), low, high, images=min(map(len, values)))
 
 
+def sampling_share(samples: ArrayLike, errors: ArrayLike) -> NDArray[np.float64]:
+    """Sampling error of an image over the standard deviation between images, the first axis, sampling error taken out.
+
+    ``errors`` are the standard errors of the ``samples``, of the draws. Below 1/2, sampling widens an interval over
+    images by less than 12%. Not a number where the images differ no more than their draws do.
+    """
+    values, drawn = _images(samples), np.mean(_images(errors) ** 2, axis=0)
+    between = values.var(0, ddof=1) - drawn
+    return np.sqrt(drawn / np.where(between > 0, between, np.nan))
+
+
 def _images(samples: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(samples, dtype=np.float64)
     if values.ndim == 0 or len(values) < 2:

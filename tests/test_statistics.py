@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.statistics import interval, statistic_interval
+from lib.statistics import interval, sampling_share, statistic_interval
 
 
 def test_interval_covers_the_true_mean_as_often_as_it_says():
@@ -39,6 +39,22 @@ def test_samples_of_different_images_are_resampled_apart():
     samples = np.random.default_rng(3).normal(size=200)
     found = statistic_interval(lambda a, b: a.mean() - b.mean(), samples, samples)
     assert found.mean == 0 and found.high - found.low == pytest.approx(2 * 1.96 * np.sqrt(2 / 200), rel=0.2)
+
+
+def test_sampling_share_is_that_of_the_draws():
+    """Images of standard deviation 2 with draws of errors between 0.5 and 1.5; and images that are all alike."""
+    rng = np.random.default_rng(4)
+    errors = rng.uniform(0.5, 1.5, size=(100_000, 2))
+    samples = rng.normal(scale=[2.0, 0.0], size=errors.shape) + rng.normal(size=errors.shape) * errors
+    found = sampling_share(samples, errors)
+    assert found[0] == pytest.approx(np.sqrt((1 + 1 / 12) / 4), rel=0.02)
+    assert np.isnan(found[1]) or found[1] > 5
+
+
+def test_sampling_share_by_hand():
+    """Three images at −1, 0, 1: variance 1, of which 0.36 is of the draws."""
+    assert sampling_share([-1, 0, 1], [0.6, 0.6, 0.6]) == pytest.approx(0.6 / 0.8)
+    assert np.isnan(sampling_share([-1, 0, 1], [1.1, 1.1, 1.1]))
 
 
 @pytest.mark.parametrize("samples", [np.zeros(()), np.zeros((1, 4)), []])
