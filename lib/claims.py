@@ -80,7 +80,7 @@ def c04(standard: xr.Dataset, adversarial: xr.Dataset, attack: str) -> list[Verd
 
 
 def c05(changed: xr.Dataset, attack: str) -> list[Verdict]:
-    """C05: interactions of high order are weaker in adversarial images, in every model."""
+    """C05: interactions of high order are lower in adversarial images, in every model."""
     difference, fractions = _difference(changed, attack)
     return [Verdict("C05", "ΔI at 0.95n is above 0", interval(difference[:, order_at(fractions, 0.95)]), 0.0)]
 

@@ -116,12 +116,15 @@ SOURCES = [
         architectures=("resnet18",),
     ),
     Source("C13", _twins("defenses-images"), claims.c13, "PGD, ε = 16/255, ten steps, and back", architectures=SIDE),
-    Source(
-        "C17",
-        (("standard", "neighbours"), ("smoothed", "neighbours")),
-        _reached(claims.c17, MATCHED),
-        f"neighbours, {MATCHED}",
-        architectures=("resnet50",),
+    *(
+        Source(
+            "C17",
+            (("standard", pairs), ("smoothed", pairs)),
+            _reached(claims.c17, MATCHED),
+            f"{pairs}, {MATCHED}",
+            architectures=("resnet50",),
+        )
+        for pairs in ("neighbours", "uniform")
     ),
     Source(
         "C18",

@@ -89,7 +89,7 @@ def results_table() -> str:
         ):
             for verdict in verdicts:
                 claim = verdict.claim.replace("|", "\\|")
-                cell = f"{verdict.verdict}: {verdict.effect.text(4)}"
+                cell = f"{verdict.verdict}: {verdict.effect.text(5)}"
                 cells.setdefault((f"{verdict.id}: {claim}", network), []).append(cell)
     lines = ["| claim | network | neighbouring pairs | random pairs |", "|---|---|---|---|"]
     return "\n".join(lines + [f"| {' | '.join([*claim, *effects])} |" for claim, effects in cells.items()])
