@@ -1,6 +1,7 @@
 """The command line: ``python -m lib --help``."""
 
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -42,7 +43,20 @@ ValueName = Annotated[str, typer.Option(help="v: log_probability, logit, margin 
 BatchSize = Annotated[
     int | None, typer.Option(help="masked images a forward pass, else as fits the device; changes no number")
 ]
-Out = Annotated[Path | None, typer.Option(dir_okay=False, help="the result (netCDF); else build/results/<key>.nc")]
+
+
+def writable(path: Path | None) -> Path | None:
+    """The place of a result, its folder made; raises OSError where nothing can be written, before all is measured."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    return path
+
+
+Out = Annotated[
+    Path | None,
+    typer.Option(dir_okay=False, callback=writable, help="the result (netCDF); else build/results/<key>.nc"),
+]
 Seed = Annotated[int, typer.Option(help="decides every random draw")]
 
 
@@ -303,7 +317,8 @@ def defenses(
     device: DeviceName = "auto",
     batch_size: BatchSize = None,
     out: Annotated[
-        Path | None, typer.Option(file_okay=False, help="folder of the two results; else build/results/<key>")
+        Path | None,
+        typer.Option(file_okay=False, callback=writable, help="folder of the two results; else build/results/<key>"),
     ] = None,
 ) -> None:
     """Measure the defences of §4.3 on one model; interrupted, it goes on where it was."""
@@ -416,11 +431,12 @@ def book(
         the_book.stage()
     else:
         the_book.execute()
-    if keep:
-        the_book.store()
+    page = the_book.build()
     if pin:
         the_book.pin()
-    console.print(f"the book is at {the_book.build()}")
+    if keep:
+        the_book.store()
+    console.print(f"the book is at {page}")
 
 
 def numbers(text: str, *, what: str) -> tuple[float, ...]:

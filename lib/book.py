@@ -5,10 +5,12 @@ there, ``html/`` holds the pages and ``book.pdf`` the printed book. The tracked 
 ``store``. What no author needs to write is added to a copy of the source when the pages are built: see ``dress``.
 """
 
+import ast
 import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -229,9 +232,11 @@ def pin(out: Path = BUILD, root: Path = ROOT) -> None:
 
 def store(out: Path = BUILD, root: Path = ROOT) -> list[Path]:
     """Copy the executed notebooks of ``out/source`` over the tracked ones, and how long they took; returns these."""
-    if (out / "source" / RUNTIMES).is_file():
-        shutil.copyfile(out / "source" / RUNTIMES, root / RUNTIMES)
-    return [Path(shutil.copyfile(out / "source" / notebook, root / notebook)) for notebook in notebooks(root)]
+    stored = [RUNTIMES] if (out / "source" / RUNTIMES).is_file() else []
+    for name in [*stored, *notebooks(root)]:
+        with replacing(root / name) as fresh:
+            shutil.copyfile(out / "source" / name, fresh)
+    return [root / notebook for notebook in notebooks(root)]
 
 
 def setup(app: "Sphinx") -> None:
@@ -305,15 +310,25 @@ def _describe_figures(notebook: nbformat.NotebookNode) -> None:
 def _run_it_yourself(path: Path, chapter: Path) -> str:
     """How to run the notebook at ``path``, the file ``chapter`` of the repository, with parameters of one's own."""
     parameters = papermill.inspect_notebook(path)
-    example = next((f" -p {name} {about['default']}" for name, about in parameters.items()), "")
     lines = ["::::{admonition} Run this chapter yourself", ":class: tip dropdown", ""]
     lines += ["In the root folder of the repository, with the environment active:", "", "```bash"]
-    lines += [f"papermill {chapter.as_posix()} build/{chapter.name}{example}", "```", ""]
+    lines += ["mkdir -p build", f"papermill {chapter.as_posix()} build/{chapter.name}{_example(parameters)}", "```", ""]
     if parameters:
-        lines += ["Each `-p` sets a parameter:", "", "| parameter | default | meaning |", "|---|---|---|"]
+        lines += ["`-p` sets a parameter to a number or a word, `-y` to a list, as `-y 'orders: [0.5, 0.95]'`:", ""]
+        lines += ["| parameter | default | meaning |", "|---|---|---|"]
         for name, about in parameters.items():
             lines.append(f"| `{name}` | `{about['default']}` | {about['help'] or ''} |")
     return "\n".join([*lines, "::::"])
+
+
+def _example(parameters: dict[str, Any]) -> str:
+    """Options of papermill that set the first parameter whose default is a number, a word or a list to just that."""
+    for name, about in parameters.items():
+        with suppress(ValueError):  # an expression, as 32 / 255
+            value = ast.literal_eval(about["default"])
+            plain = isinstance(value, int | float | str)
+            return f" -p {name} {value}" if plain else f" -y {shlex.quote(f'{name}: {json.dumps(value)}')}"
+    return ""
 
 
 def _modules(source: Path) -> str:
@@ -329,7 +344,7 @@ def _results(source: Path) -> str:
     """The published results, each written beside the page as tables, one for all variables of the same dimensions."""
     (source / "book" / "data").mkdir(exist_ok=True)
     lines = []
-    for path in sorted(results.PUBLISHED.rglob("*.nc")):
+    for *_, path in results.published():
         measured = results.read(path)
         name = path.relative_to(results.PUBLISHED).with_suffix("").as_posix()
         lines += [f"## {name}", ""]

@@ -49,8 +49,11 @@ def localities(
 ) -> xr.Dataset:
     """Carry out the measurement: locality (image, order), the mean over the pairs of an image.
 
-    Raises ValueError for an unknown value, baseline or sampling, and for more images or pairs than there are.
+    Raises ValueError for an unknown value, baseline or sampling, for no context, and for more images or pairs than
+    there are.
     """
+    if asked.contexts < 1:
+        raise ValueError(f"at least 1 context is needed, for each pair and order; got {asked.contexts}")
     of = setting(asked, device=device, root=root, batch_size=batch_size)
 
     def block(chosen: Tensor) -> xr.Dataset:

@@ -68,13 +68,16 @@ def order_means(
     ``errors``, one an order, there are as many replicates as bring the sampling error of every variant and of its
     difference from the first one, root mean square over the images, down to the wanted error, at least ``PILOT`` and at
     most ``replicates``; what a separate pilot spends is counted.
-    Raises ValueError for fewer than two replicates, or errors that are not positive or not one an order.
+    Raises ValueError for fewer than two replicates, errors that are not positive or not one an order, or an order that
+    the design does not reach.
     """
     if replicates < 2:
         raise ValueError(f"at least 2 replicates are needed for an error; got {replicates}")
     if errors is not None and (len(errors) != len(orders) or not all(error > 0 for error in errors)):
         raise ValueError(f"errors must be positive, one for each of {len(orders)} orders; got {list(errors)}")
     designs = [design] * len(seeds) if callable(design) else design
+    for order in orders:
+        designs[0](order, 1, torch.Generator())  # an order out of its reach is refused before any other is played
     passes = 0
 
     def draw(order: int, count: int, stage: int) -> Tensor:

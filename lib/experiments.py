@@ -116,6 +116,10 @@ def baseline(name: str, data: Dataset, images: Tensor | None = None) -> Tensor:
     return game.mean_baseline(data.batch(slice(None))[0])
 
 
+GOALS = ("untargeted", "targeted", "steps", "epsilon")
+"""What an ``attack`` is made for; the other names are those of ``controls.CONTROLS``."""
+
+
 def attack(
     model: nn.Module,
     images: Tensor,
@@ -184,16 +188,16 @@ def perturbed(
         return attack(model, images, labels, name, **pace, steps=steps, untargeted=untargeted)
 
     def one(name: str) -> Attack:
-        goal, _, level = name.partition(" ")
-        if goal not in controls.CONTROLS:
+        if name.partition(" ")[0] not in controls.CONTROLS:
             return plain(name)
+        goal, level = attack_goal(name, goals=tuple(controls.CONTROLS))
         scene = controls.Scene(
             model=model,
             images=images,
             labels=labels,
             rows=rows,
-            attack=plain(f"untargeted {level}"),
-            utility=window(float(level)),
+            attack=plain(f"untargeted {level:g}"),
+            utility=window(level),
             baseline=baseline,
             source=source,
             seed=seed,
@@ -206,14 +210,14 @@ def perturbed(
     return [one(name) for name in names]
 
 
-def attack_goal(name: str) -> tuple[str, float]:
+def attack_goal(name: str, *, goals: Sequence[str] = GOALS) -> tuple[str, float]:
     """The goal of an attack and its utility, number of steps, or ε in 255ths; raises ValueError for another name."""
     goal, _, level = name.partition(" ")
     try:
         utility = float(level)
     except ValueError:
         utility = -1.0
-    if goal not in ("untargeted", "targeted", "steps", "epsilon") or utility <= 0 or (goal == "steps" and utility % 1):
+    if goal not in goals or utility <= 0 or (goal == "steps" and utility % 1):
         raise ValueError(
             f"unknown attack {name!r}: write 'untargeted U' or 'targeted U' with a utility U > 0, as 8, "
             "'steps N' with a number N of steps, 'epsilon E' in 255ths, or, to measure a control, one of "

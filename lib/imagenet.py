@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from PIL import Image
 from rich.progress import wrap_file
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision import models as tv_models
@@ -216,7 +217,10 @@ def download(url: str, path: Path) -> None:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a file by PyTorch or safetensors; raises ValueError where it cannot be read safely."""
     if path.suffix == ".safetensors":
-        return load_file(path)
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"the weights {path} are damaged: remove the file and put a whole one there") from error
     try:
         return tensors_in(torch.load(path, map_location="cpu", weights_only=True))
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:

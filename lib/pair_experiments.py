@@ -94,10 +94,15 @@ class Setting:
 
 
 def setting(asked: OfPairs, *, device: torch.device, root: str | Path | None, batch_size: int | None) -> Setting:
-    """Load what a measurement of single pairs needs; raises ValueError for an unknown baseline or too many images."""
+    """Load what a measurement of single pairs needs.
+
+    Raises ValueError for point clouds, an unknown baseline, or more images than there are.
+    """
     orders = sampling.orders(asked.grid**2, list(asked.fractions))
     model = models.load(asked.dataset, asked.model, device=device)
     data = datasets.load(asked.dataset, "test", root=root)
+    if datasets.is_cloud(data.images):
+        raise ValueError(f"the pairs of {asked.verb} are cells of images; {data.name} has point clouds")
     reference = experiments.baseline(asked.baseline, data).to(device)
     rows, images, labels = experiments.correct_images(model, data, asked.images, seed=asked.seed)
     return Setting(asked, model, rows, images, labels, reference, orders, batch_size)

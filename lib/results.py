@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import torch
 import xarray as xr
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from lib.files import key, replacing
 
 PUBLISHED = Path(__file__).parent.parent / "data" / "results"
 WORK = Path(__file__).parent.parent / "build" / "results"
+console = Console(stderr=True)
 AT_ONCE = {"cpu": 10, "cuda": 500}
 """Images measured between two writes to disk: what an interruption can cost. A GPU needs many to be kept busy."""
 
@@ -105,8 +107,9 @@ def measured(
     """The blocks that ``block`` measures of the image numbers, ``at_once`` each, as one dataset with its provenance.
 
     Each block is written to a folder of ``WORK`` that the command and the ``inputs`` decide, weights and images: an
-    interrupted run does not measure it again. A specification of several measurements says which one, its ``part``, and
-    on how many ``images``. ``code_revision`` is that of each block: of several, where the code changed in between.
+    interrupted run does not measure it again, and says so, for the code may have changed. A block that cannot be read
+    is measured again. A specification of several measurements says which one, its ``part``, and on how many ``images``.
+    Versions, device, date and ``code_revision`` are those of the blocks: of several runs, all of them.
     """
     started = time.monotonic()
     blocks = []
@@ -114,12 +117,19 @@ def measured(
     folder = WORK / key(f"{asked.command()} {part or ''}", inputs=inputs)
     size = at_once[device.type]
     chunks = torch.arange(asked.images if images is None else images, device=device).split(size)
-    for number, chosen in enumerate(track(chunks, description=description)):
+    earlier = 0
+    for number, chosen in enumerate(track(chunks, description=description, console=console)):
         path = folder / f"{number:04d}-of-{size}.nc"
-        if not (resume and path.exists()):
-            write(block(chosen).assign_attrs(code_revision=about["code_revision"]), path)
-        blocks.append(read(path))
-    about["code_revision"] = ", ".join(dict.fromkeys(each.attrs["code_revision"] for each in blocks))
+        done = _of_earlier_run(path) if resume else None
+        if done is None:
+            done = read(write(block(chosen).assign_attrs(about), path))
+        else:
+            earlier += 1
+        blocks.append(done)
+    if earlier:
+        console.print(f"{earlier} of {len(chunks)} blocks are of an earlier run: to measure them anew, remove {folder}")
+    for name in about:
+        about[name] = ", ".join(dict.fromkeys(each.attrs.get(name, about[name]) for each in blocks))
     whole = xr.concat(blocks, "image", data_vars="minimal", coords="minimal", compat="override")
     return whole.assign_attrs(
         **about,
@@ -127,6 +137,14 @@ def measured(
         seconds_of_last_run=round(time.monotonic() - started),
         passes=int(whole.passes.sum()),
     )
+
+
+def _of_earlier_run(path: Path) -> xr.Dataset | None:
+    """A block that an earlier run has written, where there is one and it can be read."""
+    try:
+        return read(path)
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def write(data: xr.Dataset, path: str | Path) -> Path:
@@ -149,7 +167,7 @@ def read(path: str | Path) -> xr.Dataset:
         )
     try:
         return xr.load_dataset(path, engine="scipy")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, LookupError) as error:
         raise ValueError(f"{path} is not a result in netCDF-3, or is cut short: measure it again") from error
 
 

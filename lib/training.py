@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pickle
 import time
 from dataclasses import asdict, dataclass, replace
 from datetime import date
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.progress import track
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
@@ -36,6 +38,7 @@ class Recipe:
     that of ``models.ARCHITECTURES``, ``average`` the decay of the moving average of the weights.
 
     ``initial`` names the checkpoint of the same dataset whose weights training starts from; None is a random start.
+    Raises ValueError for an unknown precision, and for a seed that no measurement would take.
     """
 
     architecture: str = "resnet18"
@@ -53,6 +56,12 @@ class Recipe:
     initial: str | None = None
     precision: str = "float32"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"unknown precision {self.precision!r}: choose one of {', '.join(PRECISIONS)}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"a seed is an integer from 0 to 2^31 − 1; got {self.seed}")
 
     @property
     def training(self) -> str:
@@ -192,11 +201,9 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
     """Train by the recipe; return the moving average of the weights, frozen, and the seconds that it took.
 
     SGD with Nesterov momentum under a one-cycle rate. After each epoch the whole state is written to
-    ``build/training``; an interrupted run goes on from there and gives the same weights. Raises ValueError for an
-    unknown precision, or too few batches.
+    ``build/training``; an interrupted run goes on from there and gives the same weights. Raises ValueError for
+    too few batches.
     """
-    if about.precision not in PRECISIONS:
-        raise ValueError(f"unknown precision {about.precision!r}: choose one of {', '.join(PRECISIONS)}")
     precision = getattr(torch, about.precision)
     torch.manual_seed(about.seed)
     generator = torch.Generator().manual_seed(about.seed)
@@ -231,7 +238,9 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
     first, seconds = _resume(path, resumable, generator) if resume else (0, 0.0)
 
     images, labels = data.images.to(device), data.labels.to(device)
-    for epoch in track(range(first, about.epochs), description=f"{data.name} {about.name}"):
+    for epoch in track(
+        range(first, about.epochs), description=f"{data.name} {about.name}", console=Console(stderr=True)
+    ):
         started = time.monotonic()
         model.train()
         order = torch.randperm(len(data), generator=generator).to(device)
@@ -287,7 +296,10 @@ def training_attack(
 def _resume(path: Path, resumable: dict[str, Any], generator: torch.Generator) -> tuple[int, float]:
     if not path.exists():
         return 0, 0.0
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"the unfinished training {path} is damaged: remove it, and it starts anew") from error
     for name, part in resumable.items():
         part.load_state_dict(state[name])
     generator.set_state(state["generator"])
@@ -359,6 +371,18 @@ def save(
 
 
 def train_and_save(data: Dataset, test: Dataset, about: Recipe, *, device: torch.device) -> Path:
-    """Train by the recipe, evaluate on ``test`` and write the checkpoint: what ``python -m lib train`` does."""
+    """Train by the recipe, evaluate on ``test`` and write the checkpoint: what ``python -m lib train`` does.
+
+    Raises ValueError where there is a checkpoint of that name by another recipe, which it would replace.
+    """
+    card = models.CHECKPOINTS / data.name / f"{about.name}.json"
+    if card.exists():
+        now, there = (json.loads(json.dumps(each)) for each in (asdict(about), json.loads(card.read_text())["recipe"]))
+        other = [f"{name} {there[name]}, not {now[name]}" for name in now if name in there and now[name] != there[name]]
+        if other:
+            raise ValueError(
+                f"{card.with_suffix('')} was trained with {'; '.join(other)}: move its two files away to replace them, "
+                "or choose another seed"
+            )
     model, seconds = train(data, about, device=device)
     return save(model, data, test, about, seconds=seconds, device=device)

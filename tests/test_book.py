@@ -128,6 +128,14 @@ def test_notebook_says_how_to_run_it_and_its_figures_have_a_text(root: Path):
     assert (root / CHAPTER).read_bytes() == tracked
 
 
+def test_a_parameter_that_is_a_list_is_set_as_one():
+    """Papermill's ``-p`` would make a string of it; an expression cannot be set to itself by either."""
+    lists = {"epsilon": {"default": "32 / 255"}, "names": {"default": "['a b', 'c']"}, "seed": {"default": "0"}}
+    assert book._example(lists) == """ -y 'names: ["a b", "c"]'"""
+    assert book._example({"dataset": {"default": '"photos"'}}) == " -p dataset photos"
+    assert book._example({"epsilon": {"default": "32 / 255"}}) == ""
+
+
 def test_docstrings_keep_their_bars_and_stars():
     lines = ["mean of |Δv| and a* of x_ij and I_", "``|code*|_`` stays"]
     book._escape(None, "function", "f", None, None, lines)

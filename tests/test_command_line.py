@@ -99,6 +99,14 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(c
         CliRunner().invoke(app, [command, "--out", str(there)], standalone_mode=False, catch_exceptions=False)
 
 
+@pytest.mark.parametrize("command", ["interactions", "defenses"])
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_measured(command, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(models, "load", lambda *_, **__: pytest.fail("too late"))
+    with pytest.raises(OSError, match="file"):
+        CliRunner().invoke(app, [command, "--out", str(tmp_path / "file" / "x.nc")], catch_exceptions=False)
+
+
 def test_one_image_is_shown_without_an_interval_and_no_number_as_none(tmp_path):
     few = ["contexts", "--images", "1", "--pairs", "1", "--contexts", "2", "--orders", "0,0.5"]
     result = CliRunner().invoke(app, [*few, "--out", str(tmp_path / "one.nc")])

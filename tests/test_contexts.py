@@ -63,6 +63,7 @@ def test_batch_size_changes_no_number(tiny):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"contexts": 0}, "at least 1 context is needed, for each pair and order; got 0"),
         ({"value": "entropy"}, "unknown value 'entropy'"),
         ({"pairs": 999}, "999 neighbours pairs were asked for; 16 players have 42"),
         ({"fractions": (1.5,)}, r"fraction of n−2 in \[0, 1\]"),

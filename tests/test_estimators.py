@@ -458,6 +458,12 @@ def test_what_is_between_three_pairs_biases_groups_of_more_than_two(group, biase
     assert (z.abs() > 6) == biased, z
 
 
+def test_an_order_out_of_reach_is_refused_before_any_other_is_played():
+    design = designs.signed_groups(players.grid(4, 4, side=4), group=2)
+    with pytest.raises(ValueError, match=r"reach orders in 1\.\.13; got 14"):
+        estimators.order_means(pytest.fail, design, orders=[3, 14], replicates=9, seeds=[(0, 0)])
+
+
 def test_wanted_errors_are_reached_by_as_many_replicates_as_they_take():
     design = designs.design("four_point", NINE, sampling="neighbours", group=1)
     wanted, seeds = [0.2, 0.05, 10.0, 1e-6], [(4, image) for image in range(20)]

@@ -357,6 +357,13 @@ def test_what_is_not_a_checkpoint(make, folder):
     assert [each.name for each in folder.iterdir()] == [path.name]
 
 
+def test_damaged_weights_of_safetensors(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"weights\.safetensors are damaged"):
+        imagenet.read_tensors(path)
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet101-standard", "resnet18-smoothed", ""])
 def test_unknown_model(name, local, empty_folder):
     with pytest.raises(

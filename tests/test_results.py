@@ -84,6 +84,16 @@ def test_what_is_no_result_is_refused_by_its_name(tmp_path):
         results.read(str(path))
 
 
+def test_a_result_that_is_cut_short_is_refused_wherever_it_is_cut(tmp_path):
+    data = xr.Dataset({"passes": ("image", [1, 2])}, coords={"image": [3, 5]}, attrs={"command": "x"})
+    whole = results.write(data, tmp_path / "whole.nc").read_bytes()
+    cut = tmp_path / "cut.nc"
+    for length in range(len(whole)):
+        cut.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"cut\.nc is not a result in netCDF-3, or is cut short"):
+            results.read(cut)
+
+
 def test_key_changes_with_the_command_and_with_what_it_is_carried_out_on():
     some, others = torch.zeros(3), torch.tensor([0.0, 0.0, 1e-30])
     keys = [files.key("a"), files.key("b"), files.key("a", inputs=[some]), files.key("a", inputs=[others])]
@@ -116,6 +126,20 @@ def counting(tmp_path, monkeypatch):
 def test_blocks_of_other_weights_are_not_taken_for_these(counting):
     counts = [counting(torch.tensor(weight))[1] for weight in (0.0, 0.0, 1.0, 0.0)]
     assert counts == [1, 1, 2, 2]
+
+
+def test_blocks_of_an_earlier_run_are_named(counting, capsys):
+    counting()
+    assert "earlier run" not in capsys.readouterr().err
+    counting()
+    assert "1 of 1 blocks are of an earlier run: to measure them anew, remove" in capsys.readouterr().err
+
+
+def test_a_damaged_block_is_measured_again(counting):
+    assert counting()[1] == 1
+    (path,) = results.WORK.glob("*/*.nc")
+    path.write_bytes(path.read_bytes()[:100])
+    assert counting()[1] == 2 and counting()[1] == 2
 
 
 def test_resumed_blocks_keep_the_revision_that_made_them(counting, monkeypatch):

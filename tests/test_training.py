@@ -172,6 +172,12 @@ def test_unknown_recipe(dataset, name, empty_folder):
         training.recipe(dataset, name)
 
 
+def test_a_seed_that_no_measurement_takes_is_refused():
+    for seed in (-1, 2**31):
+        with pytest.raises(ValueError, match=rf"a seed is an integer from 0 to 2\^31 − 1; got {seed}"):
+            training.recipe("photos", "resnet18-standard", seed=seed)
+
+
 # Training.
 
 
@@ -241,6 +247,15 @@ def test_an_interruption_while_a_state_is_written_leaves_the_last_one(monkeypatc
         run(data, STANDARD)
     (path,) = (file for file in training.STATES.rglob("*") if file.is_file())
     assert torch.load(path, weights_only=True)["epoch"] == 1
+
+
+def test_a_damaged_state_is_named():
+    data = toy()
+    run(data, STANDARD)
+    (path,) = training.STATES.rglob("*.pt")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"the unfinished training .*\.pt is damaged: remove it"):
+        run(data, STANDARD)
 
 
 def test_a_changed_recipe_does_not_resume_from_another(monkeypatch):
@@ -345,7 +360,7 @@ def test_smoothed_training_sees_noise_of_its_deviation(monkeypatch):
     assert noise.std().item() == pytest.approx(0.1, rel=0.02) and abs(noise.mean().item()) < 0.005
 
 
-def test_unknown_precision(empty_folder):
+def test_unknown_precision():
     with pytest.raises(ValueError, match="unknown precision 'float99': choose one of float32, bfloat16"):
         run(toy(), replace(STANDARD, precision="float99"), resume=False)
 
@@ -441,3 +456,10 @@ def test_train_and_save():
     card = models.card("toy", "resnet18-standard")
     assert path.exists() and card["recipe"]["epochs"] == 1 and card["training"] == "standard"
     assert models.restore("toy", "resnet18-standard")(torch.rand(1, 1, 8, 8)).shape == (1, 2)
+    weights = path.with_suffix(".safetensors").read_bytes()
+    with pytest.raises(
+        ValueError, match=r"resnet18-standard was trained with epochs 1, not 2: move its two files away"
+    ):
+        training.train_and_save(data, toy(10, seed=1), replace(STANDARD, epochs=2), device=CPU)
+    assert path.with_suffix(".safetensors").read_bytes() == weights
+    assert training.train_and_save(data, toy(10, seed=1), replace(STANDARD, epochs=1), device=CPU) == path

@@ -1,11 +1,15 @@
 """The pages link to what exists and load nothing from the network."""
 
+import re
+import shlex
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
 import nbformat
+import papermill
 import pytest
 import xarray as xr
+import yaml
 from bs4 import BeautifulSoup
 
 from lib import book, results
@@ -80,7 +84,12 @@ def test_citations_say_what_they_cite_under_the_pointer(site: Path, pages: dict[
 def test_each_notebook_page_says_how_to_run_it_and_offers_it(site: Path, pages: dict[Path, BeautifulSoup]):
     for notebook in book.notebooks():
         page = pages[site / notebook.with_suffix(".html")]
-        assert f"papermill {notebook} build/{notebook.name} -p " in page.find("article").get_text()
+        (line,) = re.findall(r"^papermill .*$", page.find("article").get_text(), flags=re.MULTILINE)
+        program, read, written, option, setting, *value = shlex.split(line)
+        assert (program, read, written) == ("papermill", str(notebook), f"build/{notebook.name}")
+        asked = {setting: value} if option == "-p" else yaml.safe_load(setting)
+        assert option in ("-p", "-y") and asked.keys() <= papermill.inspect_notebook(book.ROOT / notebook).keys()
+        assert all(isinstance(each, list) and each for each in asked.values()), asked
         (download,) = page.select("a.btn-download-source-button")
         offered = (site / notebook).parent / download["href"]
         cells = nbformat.read(offered.resolve(), as_version=4).cells
@@ -104,7 +113,7 @@ def test_tables_hold_every_published_number(site: Path, pages: dict[Path, Beauti
     page = pages[site / "book" / "data.html"]
     tables = {Path(link["href"]).name: site / "book" / link["href"] for link in page.select("a.download")}
     wanted = set()
-    for path in results.PUBLISHED.rglob("*.nc"):
+    for *_, path in results.published():
         with xr.open_dataset(path, engine="scipy") as measured:
             name = "-".join(path.relative_to(results.PUBLISHED).with_suffix("").parts)
             wanted |= {
