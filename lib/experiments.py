@@ -1,6 +1,6 @@
 """Experiments: from a dataset and a model to the interactions of normal and adversarial images (§4.1, Figure 3)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -188,16 +188,17 @@ def perturbed(
         return attack(model, images, labels, name, **pace, steps=steps, untargeted=untargeted)
 
     def one(name: str) -> Attack:
-        if name.partition(" ")[0] not in controls.CONTROLS:
+        goal, _, level = name.partition(" ")
+        if goal not in controls.CONTROLS:
             return plain(name)
-        goal, level = attack_goal(name, goals=tuple(controls.CONTROLS))
+        _, utility = attack_goal(name, goals=controls.CONTROLS)
         scene = controls.Scene(
             model=model,
             images=images,
             labels=labels,
             rows=rows,
-            attack=plain(f"untargeted {level:g}"),
-            utility=window(level),
+            attack=plain(f"untargeted {level}"),
+            utility=window(utility),
             baseline=baseline,
             source=source,
             seed=seed,
@@ -210,14 +211,14 @@ def perturbed(
     return [one(name) for name in names]
 
 
-def attack_goal(name: str, *, goals: Sequence[str] = GOALS) -> tuple[str, float]:
+def attack_goal(name: str, *, goals: Collection[str] = GOALS) -> tuple[str, float]:
     """The goal of an attack and its utility, number of steps, or ε in 255ths; raises ValueError for another name."""
     goal, _, level = name.partition(" ")
     try:
         utility = float(level)
     except ValueError:
         utility = -1.0
-    if goal not in goals or utility <= 0 or (goal == "steps" and utility % 1):
+    if goal not in goals or not utility > 0 or (goal == "steps" and utility % 1):
         raise ValueError(
             f"unknown attack {name!r}: write 'untargeted U' or 'targeted U' with a utility U > 0, as 8, "
             "'steps N' with a number N of steps, 'epsilon E' in 255ths, or, to measure a control, one of "

@@ -166,7 +166,7 @@ def test_baselines_by_name(tiny):
         experiments.baseline("blur", tiny)
 
 
-@pytest.mark.parametrize("name", ["steps 2.5", "steps 0", "steps", "step 3", "epsilon 0"])
+@pytest.mark.parametrize("name", ["steps 2.5", "steps 0", "steps", "step 3", "epsilon 0", "untargeted nan"])
 def test_unknown_attacks(tiny, name):
     with pytest.raises(
         ValueError, match=r"unknown attack .*write 'untargeted U' or 'targeted U' .*'steps N'.*shuffled"
