@@ -29,12 +29,11 @@ import nbformat
 import papermill
 import yaml
 from nbformat.v4 import new_markdown_cell
-from rich.console import Console
 from rich.progress import track
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 from lib import results
-from lib.files import replacing
+from lib.files import console, replacing
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -51,8 +50,6 @@ VENDOR = {
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 RUNTIMES = Path("book/runtimes.json")
 LAUNCH = {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}
-
-console = Console(stderr=True)
 
 
 def chapters(root: Path = ROOT) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, and what names those of unfinished work."""
+"""Files and folders that are written whole or not at all, what names those of unfinished work, and where it reports."""
 
 import hashlib
 import tempfile
@@ -6,7 +6,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rich.console import Console
 from torch import Tensor
+
+console = Console(stderr=True)
+"""Where progress is shown: what a command prints stays free for other programs."""
 
 
 def key(command: str, *, inputs: Iterable[Tensor] = ()) -> str:

@@ -32,7 +32,7 @@ from torchvision import models as tv_models
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.transforms import functional as tv_functional
 
-from lib.files import replacing
+from lib.files import console, replacing
 
 LIMIT = 1000
 """Validation images drawn, by a seed, and kept in memory: 150 kB each, 600 kB as float32."""
@@ -200,7 +200,7 @@ def download(url: str, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
             part.open("ab" if start else "wb") as file,
-            wrap_file(answer, total=length, description=path.name) as shown,
+            wrap_file(answer, total=length, description=path.name, console=console) as shown,
         ):
             shutil.copyfileobj(shown, file)
     if (have := part.stat().st_size) != start + length:

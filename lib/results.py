@@ -11,17 +11,15 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import torch
 import xarray as xr
-from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
 import lib
 from lib import models
-from lib.files import key, replacing
+from lib.files import console, key, replacing
 
 PUBLISHED = Path(__file__).parent.parent / "data" / "results"
 WORK = Path(__file__).parent.parent / "build" / "results"
-console = Console(stderr=True)
 AT_ONCE = {"cpu": 10, "cuda": 500}
 """Images measured between two writes to disk: what an interruption can cost. A GPU needs many to be kept busy."""
 

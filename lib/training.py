@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.progress import track
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lib import models
 from lib.attacks import loss_gradient, pgd, random_start, step
 from lib.datasets import Dataset, as_float, is_cloud
-from lib.files import key, replacing
+from lib.files import console, key, replacing
 
 STATES = Path(__file__).parent.parent / "build" / "training"
 ATTACKED = 1000
@@ -238,9 +237,7 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
     first, seconds = _resume(path, resumable, generator) if resume else (0, 0.0)
 
     images, labels = data.images.to(device), data.labels.to(device)
-    for epoch in track(
-        range(first, about.epochs), description=f"{data.name} {about.name}", console=Console(stderr=True)
-    ):
+    for epoch in track(range(first, about.epochs), description=f"{data.name} {about.name}", console=console):
         started = time.monotonic()
         model.train()
         order = torch.randperm(len(data), generator=generator).to(device)
@@ -375,14 +372,13 @@ def train_and_save(data: Dataset, test: Dataset, about: Recipe, *, device: torch
 
     Raises ValueError where there is a checkpoint of that name by another recipe, which it would replace.
     """
-    card = models.CHECKPOINTS / data.name / f"{about.name}.json"
-    if card.exists():
-        now, there = (json.loads(json.dumps(each)) for each in (asdict(about), json.loads(card.read_text())["recipe"]))
+    if f"{data.name}/{about.name}" in models.available():
+        now, there = asdict(about), models.card(data.name, about.name)["recipe"]
         other = [f"{name} {there[name]}, not {now[name]}" for name in now if name in there and now[name] != there[name]]
         if other:
             raise ValueError(
-                f"{card.with_suffix('')} was trained with {'; '.join(other)}: move its two files away to replace them, "
-                "or choose another seed"
+                f"{models.CHECKPOINTS / data.name / about.name} was trained with {'; '.join(other)}: move its two "
+                "files away to replace them, or choose another seed"
             )
     model, seconds = train(data, about, device=device)
     return save(model, data, test, about, seconds=seconds, device=device)
