@@ -311,7 +311,7 @@ def defenses(
     games: Annotated[int, typer.Option(help="the first of them, for frequency, rank, detection and entropy")] = 100,
     draws: Annotated[int, typer.Option(help="draws of dropout and cutout, an image and rate")] = 5,
     replicates: Annotated[int, typer.Option(help="contrasts an image, order and variant, for the rank")] = 4,
-    contexts: Annotated[int, typer.Option(help="contexts of a player and order, for the detection")] = 3,
+    contexts: Annotated[int, typer.Option(help="contexts of a player and order, for the detection")] = 15,
     seed: Seed = 0,
     root: Root = None,
     device: DeviceName = "auto",

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lib import datasets, experiments, game, information, models, players, results, sampling, spectrum
 from lib.attacks import pgd
 from lib.defenses import Defense, cutout, dropout, recognised, recover
-from lib.detection import DISPERSIONS, Detection, detect, dispersion, sample_attributions
+from lib.detection import DISPERSIONS, Detection, detect, dispersion, exact, sample_attributions
 
 SUBJECTS = ("normal", "adversarial")
 RATES = (0.1, 0.2, 0.25, 0.3)
@@ -25,8 +25,8 @@ RATES = (0.1, 0.2, 0.25, 0.3)
 TRANSFORMS = ("none", "rank 1/4", "rank 1/16", "dropout 0.3")
 ORDERS = (0.1, 0.5, 0.8, 0.95)
 """Orders of the interactions of transformed images, as fractions of n − 2."""
-ATTRIBUTION_ORDERS = (0.0, 0.3, 0.6, 0.9, 1.0)
-"""Orders of the attributions, as fractions of n − 1; the last one is ML-LOO's."""
+ATTRIBUTION_ORDERS = (0.0, 0.3, 0.6, 0.9, 0.95, 1.0)
+"""Orders of the attributions, as fractions of n − 1: of 16 players 0, 4, 9, 13, 14 and 15, the last one ML-LOO's."""
 FULL, STOPPED = "full", "stopped"
 """The attacks of S-Table 3 (ε = 16/255, all of its 10 steps) and of Table 1 (ε = 32/255, stopped on success)."""
 
@@ -174,7 +174,8 @@ def attribution_dispersions(
     """Dispersion of φ^(m)(i) over the players, of the normal image and of each attack's, from 1, 2, … contexts (S-G).
 
     v is the log-probability of the class that the model predicts for the variant (I, C, H, W) itself, all that a
-    detector knows; ``confidence`` is v(N). Orders 0 and n − 1 are exact and the same at every number of contexts.
+    detector knows; ``confidence`` is v(N). An order of which a player has no more than ``contexts`` contexts is exact,
+    and the same at every number of them.
     """
     of = players.grid(*next(iter(variants.values())).shape[-2:], side=grid)
     orders = [int((of.n - 1) * fraction) for fraction in fractions]
@@ -183,12 +184,16 @@ def attribution_dispersions(
 
     def one(played: game.Game, order: int) -> Tensor:
         """φ^(m)(i) (contexts, I, n) from the first context, from the first two, …"""
-        exact = order in (0, of.n - 1)
+        alone = exact(of.n, order, contexts=contexts)
         found = [
             sample_attributions(
-                played, n=of.n, orders=[order], contexts=1, generators=generators(seed, rows, context)
+                played,
+                n=of.n,
+                orders=[order],
+                contexts=contexts if alone else 1,
+                generators=generators(seed, rows, context),
             ).attribution[..., 0, :]
-            for context in range(1 if exact else contexts)
+            for context in range(1 if alone else contexts)
         ]
         mean = torch.stack(found).cumsum(0) / torch.arange(1, len(found) + 1)[:, None, None]
         return mean.expand(contexts, -1, -1)
@@ -313,7 +318,7 @@ class Defenses:
     games: int = 100
     draws: int = 5
     replicates: int = 4
-    contexts: int = 3
+    contexts: int = 15
     seed: int = 0
 
     def command(self) -> str:

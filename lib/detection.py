@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from math import comb
 
 import numpy as np
 import torch
@@ -38,8 +40,9 @@ def sample_attributions(
     One random order of the players gives each player i a context: the first m of the others. These n gains take n + 1
     evaluations of v: all sets are the first m with one player more, or the first m + 1 with one player less. Contexts
     are nested over the orders, common to all variants that the game plays, and the same for generators of the same
-    seed. Orders 0 and n − 1 have one context and are exact, φ^(n−1)(i) = v(N) − v(N∖i) being ML-LOO's attribution.
-    Costs exactly (n + 1) · contexts passes an image, variant and order; n + 1 at orders 0 and n − 1.
+    seed. An order of which a player has no more than ``contexts`` contexts is exact: 0 and n − 1 have one,
+    φ^(n−1)(i) = v(N) − v(N∖i) being ML-LOO's attribution; 1 and n − 2 have n − 1.
+    Costs exactly (n + 1) · contexts passes an image, variant and order; C(n, m) + C(n, m + 1) where it is exact.
     Raises ValueError for an order outside 0..n−1, or fewer than one context.
     """
     for order in orders:
@@ -48,13 +51,37 @@ def sample_attributions(
     if contexts < 1:
         raise ValueError(f"contexts must be at least 1; got {contexts}")
     ranks = torch.stack([torch.rand(contexts, n, generator=g).argsort(1) for g in generators])
-    counts = [1 if order in (0, n - 1) else contexts for order in orders]
+    counts = [min(comb(n - 1, order), contexts) for order in orders]
     means, passes = [], 0
-    for order, count in zip(orders, counts, strict=True):
-        gains = [_gains(game, ranks[:, k], order) for k in range(count)]
-        passes += count * gains[0].numel() // n * (n + 1)
-        means.append(torch.stack(gains).mean(0).cpu())
+    for order in orders:
+        if exact(n, order, contexts=contexts):
+            mean, played = _exact_gains(game, len(ranks), n, order), comb(n, order) + comb(n, order + 1)
+        else:
+            mean = torch.stack([_gains(game, ranks[:, k], order) for k in range(contexts)]).mean(0)
+            played = contexts * (n + 1)
+        passes += mean.numel() // n * played
+        means.append(mean.cpu())
     return Attributions(n, list(orders), counts, torch.stack(means, -2), passes)
+
+
+def exact(n: int, order: int, *, contexts: int) -> bool:
+    """Whether a player has no more contexts of this order than ``contexts``: ``sample_attributions`` plays them all."""
+    return comb(n - 1, order) <= contexts
+
+
+def _exact_gains(game: Game, images: int, n: int, order: int) -> Tensor:
+    """φ^(m)(i) (..., I, n) of I ``images``: the mean of v over m + 1 players with i minus that over m without."""
+    smaller, larger = (_subsets(n, size) for size in (order, order + 1))
+    values = game(torch.cat([smaller, larger]).expand(images, -1, -1))
+    v_smaller, v_larger = values.split([len(smaller), len(larger)], -1)
+    without, within = (~smaller).to(values), larger.to(values)
+    return v_larger @ (within / within.sum(0)) - v_smaller @ (without / without.sum(0))
+
+
+def _subsets(n: int, size: int) -> Tensor:
+    """Every coalition of ``size`` players, bool (C(n, size), n)."""
+    members = torch.tensor(list(combinations(range(n), size)), dtype=torch.long).view(comb(n, size), size)
+    return torch.zeros(len(members), n, dtype=torch.bool).scatter_(1, members, True)
 
 
 def _gains(game: Game, rank: Tensor, order: int) -> Tensor:
