@@ -4,8 +4,8 @@ Read the modules in the order of the data; each imports only from those before i
 
     files, imagenet, pointnet, datasets, models, attacks, training; players, game, sampling, interactions, designs,
     estimators, surrogate; controls, statistics, results, experiments, renewal, pair_experiments, disentanglement,
-    contexts, robustness; information, spectrum, defenses, detection, defense_experiments; claims, exact, plots, ledger,
-    predictions; views, widgets, book.
+    contexts, singles, robustness; information, spectrum, defenses, detection, defense_experiments; claims, exact,
+    plots, ledger, predictions; views, widgets, book.
 """
 
 __version__ = "0.1.0"

@@ -18,6 +18,7 @@ from lib import contexts as the_contexts
 from lib import datasets, defense_experiments, designs, experiments, ledger, models, results, training
 from lib import disentanglement as the_disentanglement
 from lib import robustness as the_robustness
+from lib import singles as the_singles
 from lib.files import key
 from lib.renewal import renewed
 from lib.statistics import interval
@@ -261,6 +262,43 @@ def disentanglement(
     console.print(f"{int(measured.attrs['passes'])} forward passes; written to {path}")
 
 
+@app.command(epilog="Example: [bold]python -m lib singles --images 20 --attack 'untargeted 2'[/bold]")
+def singles(
+    dataset: DatasetName = "photos",
+    model: ModelName = "resnet18-standard",
+    attack: Annotated[
+        list[str] | None, typer.Option(help="repeatable: 'untargeted 8', 'targeted 2', 'steps 16', 'epsilon 4'")
+    ] = None,
+    images: int = 100,
+    grid: Grid = 16,
+    baseline: BaselineName = "mean",
+    seed: Seed = 0,
+    root: Root = None,
+    device: DeviceName = "auto",
+    batch_size: BatchSize = None,
+    out: Out = None,
+) -> None:
+    """Measure what an attack does to the players alone, beside the interactions; interrupted, it goes on."""
+    asked = the_singles.Singles(
+        dataset=dataset,
+        model=model,
+        attacks=tuple(attack or the_singles.Singles.attacks),
+        images=images,
+        grid=grid,
+        baseline=baseline,
+        seed=seed,
+    )
+    measured = the_singles.players_alone(asked, device=models.device(device), root=root, batch_size=batch_size)
+    path = written(measured, asked, out)
+    table = Table("attack", "reached", "change of Σφ^(0)", "change of v(N)", title=f"{dataset}/{model}")
+    for name in asked.attacks:
+        changed = the_singles.change(measured, name)
+        both = (over_images(changed[part].values) for part in ("alone", "whole"))
+        table.add_row(name, f"{changed.sizes['image']} of {images}", *both)
+    console.print(table)
+    console.print(f"{int(measured.attrs['passes'])} forward passes; written to {path}")
+
+
 @app.command(epilog="Example: [bold]python -m lib contexts --images 20 --pairs 2[/bold]")
 def contexts(
     dataset: DatasetName = "photos",
@@ -454,7 +492,7 @@ def written(measured: xr.Dataset, asked: results.Asked, out: Path | None) -> Pat
 
 def over_images(values: NDArray[np.float64], *, digits: int = 3) -> str:
     """The mean over images with its interval, as the tables show it; of a single image, its value alone."""
-    if np.isnan(values).any():
+    if not len(values) or np.isnan(values).any():
         return "not defined"
     return interval(values).text(digits) if len(values) > 1 else f"{float(values[0]):.{digits}f}, of one image"
 

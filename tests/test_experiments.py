@@ -117,7 +117,7 @@ def test_published_results_come_from_the_checkpoints_at_hand():
     for path in files:
         found = results.read(path)
         kind = re.match(r"python -m lib (\w+) ", found.attrs["command"])[1]
-        assert kind in ("interactions", "disentanglement", "defenses", "contexts", "robustness")
+        assert kind in ("interactions", "disentanglement", "defenses", "contexts", "singles", "robustness")
         assert found.attrs["model"] in found.attrs["command"] and models.card(
             found.attrs["dataset"], found.attrs["model"]
         )

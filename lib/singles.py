@@ -1,0 +1,104 @@
+"""What an attack does to the players alone: Σ_i φ^(0)(i), the term of Eq. 3 beside the interactions (§3, §4.2)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from lib import datasets, experiments, game, models, players, results
+
+
+@dataclass(frozen=True)
+class Singles:
+    """What is asked: Σ_i φ^(0)(i) and v(N) − v(∅) of normal images and of one adversarial twin of each for an attack.
+
+    ``attacks`` are named and made as by ``experiments.attack``; the players are ``grid`` × ``grid`` cells.
+    """
+
+    dataset: str = "photos"
+    model: str = "resnet18-standard"
+    attacks: tuple[str, ...] = ("untargeted 8",)
+    images: int = 100
+    grid: int = 16
+    baseline: str = "mean"
+    seed: int = 0
+
+    def command(self) -> str:
+        """The command line that makes this measurement."""
+        attacks = " ".join(f"--attack '{attack}'" for attack in self.attacks)
+        return (
+            f"python -m lib singles --dataset {self.dataset} --model {self.model} {attacks} --images {self.images} "
+            f"--grid {self.grid} --baseline {self.baseline} --seed {self.seed}"
+        )
+
+
+def alone_and_whole(played: game.Game, n: int, *, images: int) -> tuple[Tensor, Tensor]:
+    """Σ_i [v({i}) − v(∅)] and v(N) − v(∅) (..., I), in units of v, from n + 2 passes an image and variant (Eq. 3).
+
+    The rest of v(N) − v(∅) is what the interactions Σ_ij J_ij^(m) of all orders add up to.
+    """
+    coalitions = torch.cat([torch.zeros(1, n), torch.ones(1, n), torch.eye(n)]).bool()
+    nothing, everything, single = played(coalitions.expand(images, -1, -1)).split([1, 1, n], -1)
+    return (single - nothing).sum(-1), (everything - nothing).squeeze(-1)
+
+
+def players_alone(
+    asked: Singles,
+    *,
+    device: torch.device,
+    root: str | Path | None = None,
+    batch_size: int | None = None,
+    resume: bool = True,
+) -> xr.Dataset:
+    """Carry out the measurement: ``alone`` and ``whole`` (variant, image), and what the attacks reached.
+
+    Raises ValueError for point clouds, a wrong attack or baseline, or more images than there are.
+    """
+    for name in asked.attacks:
+        experiments.attack_goal(name)
+    model = models.load(asked.dataset, asked.model, device=device)
+    data = datasets.load(asked.dataset, "test", root=root)
+    if datasets.is_cloud(data.images):
+        raise ValueError(f"the players are cells of images; {data.name} has point clouds")
+    reference = experiments.baseline(asked.baseline, data).to(device)
+    rows, images, labels = experiments.correct_images(model, data, asked.images, seed=asked.seed)
+    of = players.grid(*images.shape[-2:], side=asked.grid)
+
+    def block(chosen: Tensor) -> xr.Dataset:
+        x, y = images[chosen], labels[chosen]
+        attacked = [experiments.attack(model, x, y, name) for name in asked.attacks]
+        variants = torch.stack([x, *(each.images for each in attacked)])
+        played = game.MaskingGame(model, of, variants, y, baseline=reference, batch_size=batch_size)
+        alone, whole = alone_and_whole(played, of.n, images=len(x))
+        return xr.Dataset(
+            {
+                "alone": (("variant", "image"), alone.cpu(), {"units": "of v", "what": "Σ_i φ^(0)(i)"}),
+                "whole": (("variant", "image"), whole.cpu(), {"units": "of v", "what": "v(N) − v(∅)"}),
+                "utility": (("attack", "image"), torch.stack([each.utility for each in attacked]).cpu()),
+                "reached": (("attack", "image"), torch.stack([each.reached for each in attacked]).cpu()),
+                "passes": ("image", torch.full((len(x),), played.passes // len(x))),
+            },
+            coords={
+                "variant": ["normal", *asked.attacks],
+                "attack": list(asked.attacks),
+                "image": rows[chosen.cpu()],
+            },
+            attrs={"dataset": asked.dataset, "model": asked.model, "players": of.n},
+        )
+
+    return results.measured(
+        block,
+        asked,
+        inputs=[*model.state_dict().values(), images, reference],
+        device=device,
+        resume=resume,
+        description=f"players alone of {asked.model}",
+    )
+
+
+def change(measured: xr.Dataset, attack: str) -> xr.Dataset:
+    """Normal minus adversarial, of the images on which the attack reached its utility: ``alone``, ``whole`` (image)."""
+    used = results.reached(measured, attack)[["alone", "whole"]]
+    return used.sel(variant="normal", drop=True) - used.sel(variant=attack, drop=True)
