@@ -33,6 +33,7 @@ console = Console(markup=False, width=None if sys.stdout.isatty() else 160)  # a
 
 DatasetName = Annotated[str, typer.Option(help="photos (ships with the packages), cifar10, modelnet10 or imagenet")]
 ModelName = Annotated[str, typer.Option(help="a checkpoint such as resnet18-standard or resnet18-adversarial")]
+Images = Annotated[int, typer.Option(help="test images that the model classifies correctly")]
 Root = Annotated[Path | None, typer.Option(help="folder of the dataset; else the lookup order of the README")]
 DeviceName = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 SamplingName = Annotated[str, typer.Option(help="pairs of players: neighbours or uniform")]
@@ -106,8 +107,8 @@ def attack(
     attack: Annotated[str, typer.Option(help="goal and utility, as 'untargeted 8' or 'targeted 2'")] = "untargeted 8",
     epsilon: Annotated[float, typer.Option(help="greatest change of a pixel in [0, 1]")] = 32 / 255,
     step_size: Annotated[float, typer.Option(help="first step; halved near the utility")] = 2 / 255,
-    steps: int = 100,
-    images: int = 100,
+    steps: Annotated[int, typer.Option(help="steps of the attack, at most")] = 100,
+    images: Images = 100,
     seed: Seed = 0,
     root: Root = None,
     device: DeviceName = "auto",
@@ -121,7 +122,7 @@ def attack(
     utility = found.utility.cpu().numpy()
     for what, value in (
         ("images", str(images)),
-        ("reached the utility", f"{int(found.reached.sum())}"),
+        *([("reached the utility", f"{int(found.reached.sum())}")] if "targeted" in attack else []),
         ("misclassified", f"{int((found.classes != labels).sum())}"),
         ("utility: mean, least, greatest", f"{utility.mean():.2f}, {utility.min():.2f}, {utility.max():.2f}"),
         ("steps: mean", f"{found.steps.float().mean():.1f}"),
@@ -143,7 +144,7 @@ def interactions(
     ] = None,
     epsilon: Annotated[float, typer.Option(help="greatest change of a pixel in [0, 1]")] = 32 / 255,
     step_size: Annotated[float, typer.Option(help="first step of the attack")] = 2 / 255,
-    steps: int = 100,
+    steps: Annotated[int, typer.Option(help="steps of the attack, at most")] = 100,
     sampling: SamplingName = "neighbours",
     design: Annotated[
         str | None, typer.Option(help="four_point, signed_groups (neighbours) or curvature (uniform); else the cheaper")
@@ -152,7 +153,7 @@ def interactions(
         int | None,
         typer.Option(help="pairs at once in signed_groups, else 12; players in a group of curvature, else fitted"),
     ] = None,
-    images: int = 100,
+    images: Images = 100,
     replicates: Annotated[int, typer.Option(help="contrasts of four passes an image, order and variant, at most")] = 64,
     errors: Annotated[
         str | None,
@@ -182,7 +183,7 @@ def interactions(
     wanted = None if errors is None else numbers(errors, what="errors")
     if wanted is not None and len(wanted) == 1:
         wanted *= len(fractions)
-    chosen, size = designs.chosen(sampling, design=design or None, group=group)
+    chosen, size = designs.chosen(sampling, design=design, group=group)
     asked = experiments.OrderCurves(
         dataset=dataset,
         model=model,
@@ -224,7 +225,7 @@ def disentanglement(
     dataset: DatasetName = "photos",
     model: ModelName = "resnet18-standard",
     sampling: SamplingName = "neighbours",
-    images: int = 100,
+    images: Images = 100,
     pairs: Annotated[int, typer.Option(help="pairs of players an image")] = 8,
     contexts: Annotated[int, typer.Option(help="contexts an image and order, common to its pairs")] = 24,
     orders: Orders = EVERY_ORDER,
@@ -269,7 +270,7 @@ def singles(
     attack: Annotated[
         list[str] | None, typer.Option(help="repeatable: 'untargeted 8', 'targeted 2', 'steps 16', 'epsilon 4'")
     ] = None,
-    images: int = 100,
+    images: Images = 100,
     grid: Grid = 16,
     baseline: BaselineName = "mean",
     seed: Seed = 0,
@@ -304,7 +305,7 @@ def contexts(
     dataset: DatasetName = "photos",
     model: ModelName = "resnet18-standard",
     sampling: SamplingName = "neighbours",
-    images: int = 100,
+    images: Images = 100,
     pairs: Annotated[int, typer.Option(help="pairs of players an image")] = 5,
     contexts: Annotated[int, typer.Option(help="contexts a pair and order")] = 50,
     orders: Orders = "0.1,0.5,0.9",

@@ -277,6 +277,24 @@ def _window(utility: tuple[float, float]) -> tuple[float, float]:
     return low, high
 
 
+@torch.no_grad()
+def finished(
+    model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor, *, reached: Tensor, steps: int, passes: int
+) -> Attack:
+    """Adversarial images (B, C, H, W) that are made already, with the utility to which they happen to lead."""
+    before, after = model(images), model(adversarial)
+    classes = after.argmax(1)
+    return Attack(
+        images=adversarial,
+        utility=untargeted_utility(before, after, labels),
+        reached=reached,
+        steps=torch.full_like(labels, steps),
+        classes=classes,
+        targets=attack_targets(classes, before, labels),
+        passes=passes,
+    )
+
+
 def attack_targets(classes: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     """The ``classes`` (B,) that an untargeted attack led to; where it left the truth standing, the strongest wrong one.
 

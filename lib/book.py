@@ -176,8 +176,9 @@ def key_numbers(outputs: Sequence[nbformat.NotebookNode]) -> dict[str, float]:
     for output in outputs:
         name = output.get("metadata", {}).get("scrapbook", {}).get("name")
         text = output.get("data", {}).get("application/papermill.record/text/plain", "")
-        if name is not None and re.fullmatch(r"-?[\d.]+(e-?\d+)?|nan", text):
-            found[name] = float(text)
+        number = re.fullmatch(r"(?:np\.\w+\()?(-?[\d.]+(?:e[+-]?\d+)?|-?inf|nan)\)?", text)
+        if name is not None and number:
+            found[name] = float(number[1])
     return found
 
 

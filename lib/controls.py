@@ -11,12 +11,14 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
 from lib import players
-from lib.attacks import Attack, attack_targets, calibrated_path, calibrated_pgd, margin, pgd, untargeted_utility
+from lib.attacks import Attack, calibrated_path, calibrated_pgd, finished, margin, pgd, untargeted_utility
 from lib.attacks import loss_gradient as gradient_of_loss
-from lib.sampling import generator
+from lib.sampling import generator, generators
 
 MASKS = 8
 """Random coalitions over which the gradient of the masked attack is averaged, a step."""
+ROTATIONS = 64
+"""Random rotations and shifts of which ``spatial`` takes the worst."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Scene:
 
     def draws(self, kind: int) -> list[torch.Generator]:
         """A generator an image, apart for each ``kind`` of control."""
-        return [generator(self.seed, row, kind) for row in self.rows]
+        return generators(self.seed, self.rows, kind)
 
 
 def uniform_noise(scene: Scene) -> Attack:
@@ -128,19 +130,19 @@ def transferred(scene: Scene) -> Attack:
     return _part_of(scene, found)
 
 
-def spatial(scene: Scene, *, candidates: int = 64) -> Attack:
+def spatial(scene: Scene) -> Attack:
     """A rotation by up to 60° with a shift by up to a quarter of the image: of random ones the worst, as far as needed.
 
-    ``candidates`` are drawn an image (Engstrom et al., 2019); from the image itself the worst is approached until it
+    ``ROTATIONS`` are drawn an image (Engstrom et al., 2019); from the image itself the worst is approached until it
     has the utility.
     """
-    drawn = torch.stack([torch.rand(candidates, 3, generator=draw) * 2 - 1 for draw in scene.draws(105)])
+    drawn = torch.stack([torch.rand(ROTATIONS, 3, generator=draw) * 2 - 1 for draw in scene.draws(105)])
     drawn = drawn.to(scene.images)
     with torch.no_grad():
         clean = scene.model(scene.images)
         gains = [
             untargeted_utility(clean, scene.model(moved(scene.images, drawn[:, k])), scene.labels)
-            for k in range(candidates)
+            for k in range(ROTATIONS)
         ]
     worst = drawn[torch.arange(len(drawn)), torch.stack(gains).argmax(0)]
 
@@ -217,15 +219,5 @@ def _of_norm(scene: Scene, direction: Tensor) -> Attack:
 def _fixed(scene: Scene, perturbation: Tensor) -> Attack:
     """A perturbation as it is, on the images that the untargeted attack brought to its utility."""
     images = (scene.images + perturbation.to(scene.images)).clamp(0, 1)
-    with torch.no_grad():
-        before, after = scene.model(scene.images), scene.model(images)
-    classes = after.argmax(1)
-    return Attack(
-        images=images,
-        utility=untargeted_utility(before, after, scene.labels),
-        reached=scene.attack.reached,
-        steps=torch.zeros_like(scene.labels),
-        classes=classes,
-        targets=attack_targets(classes, before, scene.labels),
-        passes=len(images),
-    )
+    reached = scene.attack.reached
+    return finished(scene.model, scene.images, scene.labels, images, reached=reached, steps=0, passes=len(images))

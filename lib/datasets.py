@@ -25,6 +25,7 @@ from lib.files import replacing
 DATA_VARIABLE = "ADVERSARIAL_INTERACTIONS_DATA"
 LOCAL_DATA = Path(__file__).parent.parent / "data" / "datasets"
 
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MODELNET10 = "modelnet10_1024.npz"
 
 PHOTO_CELL = 48
@@ -181,7 +182,7 @@ def _cifar10(split: str, root: str | Path | None) -> Dataset:
     """CIFAR-10 as an image folder (``train/<class>/*``, ``test/<class>/*``) or as torchvision's official batches."""
     for place in places("cifar10", root):
         if (place / split).is_dir():
-            return _image_folder("cifar10", split, place / split)
+            return _named_as_cifar10(_image_folder("cifar10", split, place / split), place / split)
         if (place / "cifar-10-batches-py").is_dir():
             return _official_cifar10(split, place)
     if root is None:
@@ -208,6 +209,7 @@ def _modelnet10(split: str, root: str | Path | None) -> Dataset:
                 with (place / MODELNET10).open("rb") as file, np.load(file) as arrays:
                     points, labels = (torch.from_numpy(arrays[f"{split}_{what}"]) for what in ("points", "labels"))
                     classes = tuple(map(str, arrays["classes"]))
+                check_labels(labels, images=len(points), classes=len(classes))
             except (BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
                 raise ValueError(f"{place / MODELNET10} is truncated or altered: copy it anew ({error})") from error
             return Dataset("modelnet10", split, as_images(points), labels.long(), classes)
@@ -310,6 +312,16 @@ def _imagenet(split: str, root: str | Path | None) -> Dataset:
         "There is no public download. Put there the validation images, in folders named by wnid (n01440764/*.JPEG) or "
         "side by side with a file of labels; the appendix on ImageNet says which.",
     )
+
+
+def _named_as_cifar10(data: Dataset, folder: Path) -> Dataset:
+    """The same images; raises ValueError where there are ten classes, not of the names that number the labels."""
+    if len(data.classes) == len(CIFAR10) and data.classes != CIFAR10:
+        raise ValueError(
+            f"a folder of ten classes has CIFAR-10's names, for models number them by these: {', '.join(CIFAR10)}; "
+            f"{folder} has {', '.join(sorted(set(data.classes) - set(CIFAR10)))}: rename"
+        )
+    return data
 
 
 def _download_cifar10(place: Path) -> None:

@@ -52,11 +52,6 @@ def predicted(model: nn.Module, images: Tensor) -> Tensor:
     return model(images).argmax(1)
 
 
-def generators(seed: int, rows: Sequence[int], *keys: int) -> list[torch.Generator]:
-    """A generator for each image, by its row in the dataset: its draws do not depend on its company."""
-    return [sampling.generator(seed, row, *keys) for row in rows]
-
-
 # The parts.
 
 
@@ -79,7 +74,7 @@ def corrections(
     ways: dict[str, Defense] = {"cutout": partial(cutout, baseline=baseline)}
     ways |= {f"dropout {rate:g}": partial(dropout, rate=rate) for rate in rates}
     shares = [
-        [recognised(model, x, labels, way, draws=draws, generators=generators(seed, rows)) for x in variants]
+        [recognised(model, x, labels, way, draws=draws, generators=sampling.generators(seed, rows)) for x in variants]
         for way in ways.values()
     ]
     table = torch.stack([torch.stack(of) for of in shares]).cpu()
@@ -113,7 +108,7 @@ def transformed(images: Tensor, name: str, *, rows: Sequence[int], seed: int) ->
     if kind == "rank" and size.startswith("1/"):
         return spectrum.reduce_rank(images, min(images.shape[2:]) // int(size[2:]))
     if kind == "dropout":
-        return dropout(images, generators(seed, rows), rate=float(size))
+        return dropout(images, sampling.generators(seed, rows), rate=float(size))
     raise ValueError(f"unknown transform {name!r}: write 'none', 'rank 1/4' or 'dropout 0.3'")
 
 
@@ -191,7 +186,7 @@ def attribution_dispersions(
                 n=of.n,
                 orders=[order],
                 contexts=contexts if alone else 1,
-                generators=generators(seed, rows, context),
+                generators=sampling.generators(seed, rows, context),
             ).attribution[..., 0, :]
             for context in range(1 if alone else contexts)
         ]
@@ -262,7 +257,7 @@ def entropies(
     """
     of = players.grid(*variants.shape[-2:], side=grid)
     sizes = torch.linspace(0, of.n, points).round().long()
-    rank = torch.stack([torch.rand(chains, of.n, generator=g).argsort(1) for g in generators(seed, rows)])
+    rank = torch.stack([torch.rand(chains, of.n, generator=g).argsort(1) for g in sampling.generators(seed, rows)])
     coalitions = (rank[:, :, None] < sizes[:, None]).flatten(1, 2)
     values = {}
     for name, value in (("log_probability", game.log_probability), ("entropy", information.predicted_entropy)):
@@ -350,6 +345,8 @@ def defenses(
         raise ValueError(f"games are played on 1 to all {asked.images} images; got {asked.games}")
     model = models.load(asked.dataset, asked.model, device=device)
     data = datasets.load(asked.dataset, "test", root=root)
+    if datasets.is_cloud(data.images):
+        raise ValueError(f"the defences are of images; {data.name} has point clouds")
     baseline = experiments.baseline("mean", data).to(device)
     rows, images, labels = experiments.correct_images(model, data, asked.images, seed=asked.seed)
 

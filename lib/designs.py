@@ -22,7 +22,7 @@ from scipy import stats
 from torch import Tensor
 
 from lib.players import Players
-from lib.sampling import SAMPLINGS, check_orders
+from lib.sampling import candidates, check_orders, ranks
 
 Design = Callable[[int, int, torch.Generator], tuple[Tensor, Tensor]]
 """From an order, a count and a generator to corners bool (count, 4, n), S∪A∪B first, S last, and scales (count,)."""
@@ -38,19 +38,21 @@ def chosen(sampling: str, *, design: str | None = None, group: int | None = None
     """The name of a design and its group: what is given, else what needs the fewest passes for the sampling.
 
     The group is None where nobody chooses it: one pair of ``four_point``, or the ``fitted_group`` of ``curvature``.
+    Raises ValueError for a group of ``four_point``.
     """
     name = DEFAULTS.get(sampling, "four_point") if design is None else design
+    if name == "four_point" and group is not None:
+        raise ValueError(f"four_point plays one pair at a time, and has no group; got {group}")
     return name, SIGNED_PAIRS if group is None and name == "signed_groups" else group
 
 
 def design(name: str, players: Players, *, sampling: str, group: int | None = None) -> Design:
-    """The design called ``name`` for pairs drawn by ``sampling``; raises ValueError where the two do not fit."""
-    if sampling not in SAMPLINGS:
-        raise ValueError(f"unknown pair sampling {sampling!r}: choose one of {', '.join(SAMPLINGS)}")
+    """The design called ``name`` for pairs drawn by ``sampling``; raises ValueError where these do not fit."""
     if name == "four_point":
         return four_point(players, sampling=sampling)
     if name not in DESIGNS:
         raise ValueError(f"unknown design {name!r}: choose one of {', '.join(DESIGNS)}")
+    candidates(players, sampling)  # raises for a sampling that there is not
     if name != DEFAULTS[sampling]:
         raise ValueError(f"the design {name!r} is not for {sampling} pairs: use {DEFAULTS[sampling]!r} or 'four_point'")
     if name == "curvature":
@@ -81,8 +83,7 @@ def order_weights(name: str, n: int, order: int, *, group: int | None = None) ->
 
 def four_point(players: Players, *, sampling: str) -> Design:
     """One pair a contrast, drawn evenly, in a context of exactly m of the other players: Δv(i,j,S) of Eq. 2."""
-    n = players.n
-    pairs = players.neighbours if sampling == "neighbours" else torch.combinations(torch.arange(n))
+    n, pairs = players.n, candidates(players, sampling)
 
     def draw(order: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         check_orders([order], n)
@@ -90,7 +91,7 @@ def four_point(players: Players, *, sampling: str) -> Design:
         row = torch.arange(count)
         keys = torch.rand(count, n, generator=generator)
         keys[row, i] = keys[row, j] = 2.0
-        corners = (_rank(keys) < order)[:, None].repeat(1, 4, 1)
+        corners = (ranks(keys) < order)[:, None].repeat(1, 4, 1)
         corners[row, :2, i] = True
         corners[row, 0, j] = corners[row, 2, j] = True
         return corners, torch.ones(count)
@@ -132,7 +133,7 @@ def signed_groups(players: Players, *, group: int) -> Design:
         able, mean_playing = _able(lengths, 4 * c, group=group)
         rank = torch.rand(count, padded.shape[1], generator=generator)
         rank[torch.arange(padded.shape[1]) >= lengths[chosen, None]] = 2.0
-        rank = _rank(rank)
+        rank = ranks(rank)
         number = able(torch.rand(count, generator=generator, dtype=torch.float64), chosen)[:, None]
         playing = rank < number.clamp(max=group)
         uniform = torch.rand(playing.shape, generator=generator)
@@ -177,7 +178,7 @@ def curvature(n: int, *, group: int | None = None) -> Design:
                 f"a curvature with two groups of {size} of {n} players reaches the orders "
                 f"{size - 1}..{n - size - 1}; got {order}: choose a smaller group"
             )
-        rank = _rank(torch.rand(count, n, generator=generator))
+        rank = ranks(torch.rand(count, n, generator=generator))
         context, first = rank < start, rank < start + size
         second = context | ((rank >= start + size) & (rank < start + 2 * size))
         return torch.stack([first | second, first, second, context], 1), torch.full((count,), 1 / size**2)
@@ -197,10 +198,6 @@ def matchings(pairs: Tensor) -> list[Tensor]:
         classes[free].append(number)
         taken[free] |= pair
     return [pairs[numbers] for numbers in classes]
-
-
-def _rank(keys: Tensor) -> Tensor:
-    return keys.argsort(dim=1, stable=True).argsort(dim=1, stable=True)
 
 
 def _able(lengths: Tensor, chance: float, *, group: int) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor]:

@@ -68,13 +68,13 @@ def order_means(
     ``errors``, one an order, there are as many replicates as bring the sampling error of every variant and of its
     difference from the first one, root mean square over the images, down to the wanted error, at least ``PILOT`` and at
     most ``replicates``; what a separate pilot spends is counted.
-    Raises ValueError for fewer than two replicates, errors that are not positive or not one an order, or an order that
-    the design does not reach.
+    Raises ValueError for fewer than two replicates, wanted errors as ``check_errors`` does, and an order that the
+    design does not reach.
     """
     if replicates < 2:
         raise ValueError(f"at least 2 replicates are needed for an error; got {replicates}")
-    if errors is not None and (len(errors) != len(orders) or not all(error > 0 for error in errors)):
-        raise ValueError(f"errors must be positive, one for each of {len(orders)} orders; got {list(errors)}")
+    if errors is not None:
+        check_errors(errors, orders, replicates=replicates)
     designs = [design] * len(seeds) if callable(design) else design
     for order in orders:
         designs[0](order, 1, torch.Generator())  # an order out of its reach is refused before any other is played
@@ -105,6 +105,14 @@ def order_means(
     most = max(column.shape[-1] for column in columns)
     filled = [torch.nn.functional.pad(column, (0, most - column.shape[-1]), value=torch.nan) for column in columns]
     return OrderMeans(list(orders), torch.stack(filled, -1), passes)
+
+
+def check_errors(errors: Sequence[float], orders: Sequence[int], *, replicates: int) -> None:
+    """Raise ValueError unless there is a positive wanted error an order, and replicates enough for the pilot."""
+    if len(errors) != len(orders) or not all(error > 0 for error in errors):
+        raise ValueError(f"errors must be positive, one for each of {len(orders)} orders; got {list(errors)}")
+    if replicates < PILOT:
+        raise ValueError(f"wanted errors take {PILOT} replicates at least, as many as the pilot; got {replicates}")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from lib import controls, datasets, designs, estimators, game, models, players, results, sampling
-from lib.attacks import Attack, attack_targets, calibrated_pgd, pgd, untargeted_utility
+from lib.attacks import Attack, calibrated_pgd, finished, pgd
 from lib.datasets import Dataset
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -39,7 +39,7 @@ class OrderCurves:
     steps: int = 100
     sampling: str = "neighbours"
     design: str = "signed_groups"
-    group: int | None = designs.SIGNED_PAIRS
+    group: int | None = None
     images: int = 100
     replicates: int = 64
     errors: tuple[float, ...] | None = None
@@ -220,9 +220,8 @@ def attack_goal(name: str, *, goals: Collection[str] = GOALS) -> tuple[str, floa
         utility = -1.0
     if goal not in goals or not utility > 0 or (goal == "steps" and utility % 1):
         raise ValueError(
-            f"unknown attack {name!r}: write 'untargeted U' or 'targeted U' with a utility U > 0, as 8, "
-            "'steps N' with a number N of steps, 'epsilon E' in 255ths, or, to measure a control, one of "
-            f"{', '.join(controls.CONTROLS)} with a utility"
+            f"unknown attack {name!r}: write one of {', '.join(goals)} and a number above 0: "
+            "a utility, of 'steps' their number, of 'epsilon' 255ths; 'interactions' alone measures controls"
         )
     return goal, utility
 
@@ -237,18 +236,8 @@ def pgd_steps(
 ) -> Attack:
     """``steps`` steps of untargeted PGD from the image itself, with the utility to which they happen to lead."""
     adversarial = pgd(model, images, labels, epsilon=epsilon, step_size=step_size, steps=steps)
-    with torch.no_grad():
-        before, after = model(images), model(adversarial)
-    classes = after.argmax(1)
-    return Attack(
-        images=adversarial,
-        utility=untargeted_utility(before, after, labels),
-        reached=torch.ones_like(labels, dtype=torch.bool),
-        steps=torch.full_like(labels, steps),
-        classes=classes,
-        targets=attack_targets(classes, before, labels),
-        passes=steps * len(images),
-    )
+    reached = torch.ones_like(labels, dtype=torch.bool)
+    return finished(model, images, labels, adversarial, reached=reached, steps=steps, passes=steps * len(images))
 
 
 def measure(
@@ -313,6 +302,10 @@ def order_curves(
     goals = {name.partition(" ")[0] for name in asked.attacks}
     if goals & controls.CONTROLS.keys() and datasets.is_cloud(data.images):
         raise ValueError(f"the controls {', '.join(controls.CONTROLS)} are of images; {data.name} has point clouds")
+    if not datasets.is_cloud(data.images):
+        players.grid(*images.shape[-2:], side=asked.grid)  # one that does not fit is refused before any attack
+    if asked.errors is not None:
+        estimators.check_errors(asked.errors, orders, replicates=asked.replicates)
     if "masked" in goals and asked.baseline == "blur":
         raise ValueError("the control 'masked' averages over one masked value: it does not go with the baseline blur")
     source = models.load(asked.dataset, asked.source, device=device) if "transferred" in goals else model

@@ -62,6 +62,10 @@ BATCH = {"cpu": 64, "cuda": 2048}
 """Masked images a forward pass: on a CPU as many as stay in its cache, on a GPU enough to keep it busy."""
 
 
+TRAINED_OTHERWISE = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+"""Layers that do something else in training mode."""
+
+
 class MaskingGame:
     """The games of I images: a player outside the coalition has its pixels replaced by those of the baseline.
 
@@ -73,7 +77,8 @@ class MaskingGame:
     whether float32 convolutions round their inputs to TF32; by default they do, which tests/test_game.py finds to be
     far below the sampling error. ``batch_size`` masked images go through the model at once, by default as ``BATCH``
     has it for the device; it is halved for good where memory runs out.
-    Raises ValueError for images outside [0, 1], labels outside the classes, or shapes that do not fit.
+    Raises ValueError for images outside [0, 1], labels outside the classes, shapes that do not fit, or a model with
+    batch normalisation or dropout in training mode.
     """
 
     def __init__(
@@ -88,6 +93,10 @@ class MaskingGame:
         precision: torch.dtype = torch.float32,
         batch_size: int | None = None,
     ) -> None:
+        if any(part.training for part in model.modules() if isinstance(part, TRAINED_OTHERWISE)):
+            raise ValueError(
+                "the model is in training mode, where its numbers depend on the batch or on chance: freeze it"
+            )
         if images.ndim not in (4, 5):
             raise ValueError(f"images must be (I, C, H, W) or (V, I, C, H, W); got {tuple(images.shape)}")
         check_images(images.flatten(0, -4), shape=tuple(baseline.shape[-3:]))

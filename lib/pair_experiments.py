@@ -68,7 +68,7 @@ class Setting:
             value=game.named_value(self.asked.value),
             batch_size=self.batch_size,
         )
-        draws = [sampling.generator(self.asked.seed, int(row)) for row in self.rows[chosen.cpu()]]
+        draws = sampling.generators(self.asked.seed, self.rows[chosen.cpu()].tolist())
         pairs = [sampling.pairs(of, self.asked.pairs, sampling=self.asked.sampling, generator=draw) for draw in draws]
         return played, draws, torch.stack(pairs)
 

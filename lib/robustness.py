@@ -33,8 +33,8 @@ class Robustness:
     certified of the first ``certified`` images, with ``draws`` of the noise that the model was trained with.
     """
 
-    dataset: str = "cifar10"
-    model: str = "resnet18-standard"
+    dataset: str = "photos"
+    model: str = "resnet18-adversarial"
     images: int = 500
     autoattack: bool = False
     certified: int = 0
@@ -50,12 +50,12 @@ class Robustness:
         )
 
 
-def certified_radius(hits: int, draws: int, *, noise: float, alpha: float = ALPHA) -> float:
+def certified_radius(hits: int, draws: int, *, noise: float) -> float:
     """The ℓ2 radius within which a class that ``hits`` of the ``draws`` gave stays the most frequent one.
 
-    σ Φ⁻¹ of the exact lower bound of its chance, wrong with the chance alpha at most; 0 where the bound is below 1/2.
+    σ Φ⁻¹ of the exact lower bound of its chance, wrong with the chance ``ALPHA`` at most; 0 where it is below 1/2.
     """
-    least = stats.binomtest(hits, draws).proportion_ci(confidence_level=1 - 2 * alpha, method="exact").low
+    least = stats.binomtest(hits, draws).proportion_ci(confidence_level=1 - 2 * ALPHA, method="exact").low
     return max(0.0, noise * float(stats.norm.ppf(least)))
 
 
@@ -68,7 +68,6 @@ def certified_radii(
     noise: float,
     draws: int,
     generators: list[torch.Generator],
-    alpha: float = ALPHA,
 ) -> Tensor:
     """Radii (B,) in units of the [0, 1] image that the smoothed model certifies for the right class, else 0.
 
@@ -87,7 +86,7 @@ def certified_radii(
             given.append(torch.cat(noisy).argmax(1))
         chosen = given[0].mode().values
         hits = int((given[1] == chosen).sum())
-        radii.append(certified_radius(hits, draws, noise=noise, alpha=alpha) if chosen == label else 0.0)
+        radii.append(certified_radius(hits, draws, noise=noise) if chosen == label else 0.0)
     return torch.tensor(radii)
 
 
@@ -134,7 +133,7 @@ def robustness(
                 labels[to_certify],
                 noise=noise,
                 draws=asked.draws,
-                generators=[sampling.generator(asked.seed, int(row), 7) for row in some[to_certify]],
+                generators=sampling.generators(asked.seed, some[to_certify].tolist(), 7),
             )
         return xr.Dataset(
             {

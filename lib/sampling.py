@@ -23,14 +23,29 @@ def generator(seed: int, *keys: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state >> 1))
 
 
+def generators(seed: int, rows: Sequence[int], *keys: int) -> list[torch.Generator]:
+    """A generator for each image, by its row in the dataset: its draws do not depend on its company."""
+    return [generator(seed, int(row), *keys) for row in rows]
+
+
+def candidates(players: Players, sampling: str) -> Tensor:
+    """The pairs (P, 2) of players that a sampling draws from; raises ValueError for an unknown sampling."""
+    if sampling not in SAMPLINGS:
+        raise ValueError(f"unknown pair sampling {sampling!r}: choose one of {', '.join(SAMPLINGS)}")
+    return players.neighbours if sampling == "neighbours" else torch.combinations(torch.arange(players.n))
+
+
+def ranks(keys: Tensor) -> Tensor:
+    """The rank of each key among those of its row, the last dimension; of equal keys the first comes first."""
+    return keys.argsort(dim=-1, stable=True).argsort(dim=-1, stable=True)
+
+
 def pairs(players: Players, count: int, *, sampling: str, generator: torch.Generator) -> Tensor:
     """``count`` different pairs (count, 2) of players, drawn evenly among "neighbours" or among all ("uniform").
 
     Raises ValueError for an unknown sampling or more pairs than there are.
     """
-    if sampling not in SAMPLINGS:
-        raise ValueError(f"unknown pair sampling {sampling!r}: choose one of {', '.join(SAMPLINGS)}")
-    every = players.neighbours if sampling == "neighbours" else torch.combinations(torch.arange(players.n))
+    every = candidates(players, sampling)
     if not 1 <= count <= len(every):
         raise ValueError(
             f"{count} {sampling} pairs were asked for; {players.n} players have {len(every)}: "
@@ -46,11 +61,13 @@ def context_ranks(pairs: Tensor, contexts: int, n: int, *, generator: torch.Gene
     """
     keys = torch.rand(len(pairs), contexts, n, generator=generator)
     keys.scatter_(2, pairs[:, None, :].expand(-1, contexts, -1), 2.0)
-    return keys.argsort(dim=2, stable=True).argsort(dim=2, stable=True).int()
+    return ranks(keys).int()
 
 
 def orders(n: int, fractions: list[float]) -> list[int]:
     """Orders m = int((n − 2)·f) of the fractions f in [0, 1]; raises ValueError for others, and for an order twice."""
+    if n < 2:
+        raise ValueError(f"an interaction is of two players at least; there are {n}: choose a finer grid")
     given: dict[int, float] = {}
     for fraction in fractions:
         if not 0 <= fraction <= 1:

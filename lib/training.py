@@ -370,15 +370,12 @@ def save(
 def train_and_save(data: Dataset, test: Dataset, about: Recipe, *, device: torch.device) -> Path:
     """Train by the recipe, evaluate on ``test`` and write the checkpoint: what ``python -m lib train`` does.
 
-    Raises ValueError where there is a checkpoint of that name by another recipe, which it would replace.
+    Raises ValueError where there is a checkpoint of that name: published results may rest on it.
     """
     if f"{data.name}/{about.name}" in models.available():
-        now, there = asdict(about), models.card(data.name, about.name)["recipe"]
-        other = [f"{name} {there[name]}, not {now[name]}" for name in now if name in there and now[name] != there[name]]
-        if other:
-            raise ValueError(
-                f"{models.CHECKPOINTS / data.name / about.name} was trained with {'; '.join(other)}: move its two "
-                "files away to replace them, or choose another seed"
-            )
+        raise ValueError(
+            f"{models.CHECKPOINTS / data.name / about.name} is trained already, and results may rest on it: move its "
+            "two files away to replace them, or choose another seed"
+        )
     model, seconds = train(data, about, device=device)
     return save(model, data, test, about, seconds=seconds, device=device)

@@ -489,7 +489,9 @@ def test_a_path_is_followed_until_its_utility_is_in_the_window(network, pictures
     def path(amount):
         return images + amount.view(-1, 1, 1, 1) * (end - images)
 
-    found = attacks.calibrated_path(model, images, labels, path, utility=(1.0, 1.0625))
+    counting = Counting(model)
+    found = attacks.calibrated_path(counting, images, labels, path, utility=(1.0, 1.0625))
+    assert found.passes == counting.count > 3 * 8
     rows = torch.arange(8)
     fall = model(images)[rows, labels] - model(found.images)[rows, labels]
     at_the_end = model(images)[rows, labels] - model(end)[rows, labels]

@@ -111,6 +111,59 @@ def test_masked_plays_the_cells_of_the_grid(scene, monkeypatch):
     assert set(seen) == {16}
 
 
+def test_masked_follows_the_mean_gradient_of_the_masked_images(scene, monkeypatch):
+    """By autograd, of images masked by hand: what the pixels kept weigh, over coalitions of every size."""
+    seen = {}
+    monkeypatch.setattr(controls, "_calibrated", lambda scene, *, gradient_of: seen.update(of=gradient_of))
+    controls.masked(replace(scene, grid=4))
+    found = seen["of"](scene.images, scene.labels)
+    draw, of = controls.generator(scene.seed, 104), controls.players.grid(16, 16, side=4)
+    sizes = torch.rand(controls.MASKS, 1, generator=draw)
+    kept = of.expand(torch.rand(controls.MASKS, 16, generator=draw) < sizes)
+    x = scene.images.clone().requires_grad_()
+    losses = [
+        torch.nn.functional.cross_entropy(
+            scene.model(torch.where(mask, x, scene.baseline)), scene.labels, reduction="sum"
+        )
+        for mask in kept
+    ]
+    torch.stack(losses).sum().backward()
+    torch.testing.assert_close(found, x.grad, rtol=1e-4, atol=1e-6)
+    assert sizes.std() > 0.15
+
+
+def test_l2_and_margin_are_the_calibrated_attack_so_set(scene):
+    how = {"steps": scene.steps, "utility": scene.utility}
+    arguments = (scene.model, scene.images, scene.labels)
+    corner = (16 * 16) ** 0.5  # the ℓ2 norm of the ℓ∞ ball's corner, in ε
+    ball = attacks.calibrated_pgd(
+        *arguments, epsilon=corner * scene.epsilon, step_size=corner * scene.step_size, norm="l2", **how
+    )
+    torch.testing.assert_close(controls.l2(scene).images, ball.images, rtol=0, atol=1e-6)
+    pace = {"epsilon": scene.epsilon, "step_size": scene.step_size}
+    of_margin = attacks.calibrated_pgd(*arguments, **pace, loss=attacks.margin, **how).images
+    found = controls.margin_loss(scene).images
+    torch.testing.assert_close(found, of_margin, rtol=0, atol=1e-6)
+    assert (found - scene.attack.images).abs().max() > 1e-3
+
+
+def test_a_transferred_perturbation_is_that_of_the_source(scene):
+    found = controls.CONTROLS["transferred"](scene).images - scene.images
+    whole = controls.pgd(
+        scene.source,
+        scene.images,
+        scene.labels,
+        epsilon=scene.epsilon,
+        step_size=scene.step_size,
+        steps=scene.steps,
+    )
+    whole = whole - scene.images
+    for part, of in zip(found.flatten(1), whole.flatten(1), strict=True):
+        amount = part.norm() / of.norm()
+        assert 0 < amount <= 1
+        torch.testing.assert_close(part, amount * of, rtol=0, atol=1e-5)
+
+
 def test_apgd_goes_along_the_perturbation_of_torchattacks(scene):
     """The direction of each image is that of torchattacks with the seed of its own draw; nothing global is left."""
     state = torch.get_rng_state()

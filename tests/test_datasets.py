@@ -371,6 +371,26 @@ def test_modelnet10_is_clouds_as_images(no_network, tmp_path):
     assert not datasets.is_cloud(toy().images) and not datasets.is_cloud(torch.rand(2, 1, 5, 1))
 
 
+def test_modelnet10_with_labels_of_no_class_or_too_few_is_refused(no_network, tmp_path):
+    for labels, message in (
+        (np.array([0, 7]), "labels must lie in 0..1"),
+        (np.array([0]), "labels must be 2 integers"),
+    ):
+        with pytest.raises(ValueError, match=f"truncated or altered: copy it anew \\({message}"):
+            datasets.load("modelnet10", root=model_net(tmp_path / message[:13], test_labels=labels))
+
+
+def test_ten_classes_of_other_names_are_refused(no_network, tmp_path):
+    """Models number the classes by their names: a car would be taken for a cat."""
+    for name in (*datasets.CIFAR10[:1], *datasets.CIFAR10[2:], "car"):
+        (tmp_path / "test" / name).mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / "test" / name / "0.png")
+    with pytest.raises(ValueError, match=r"has CIFAR-10's names, .* automobile, .* has car: rename"):
+        datasets.load("cifar10", root=tmp_path)
+    (tmp_path / "test" / "car").rename(tmp_path / "test" / "automobile")
+    assert datasets.load("cifar10", root=tmp_path).classes == datasets.CIFAR10
+
+
 def test_modelnet10_is_looked_up_in_order(no_network, tmp_path, monkeypatch):
     model_net(Path("data/datasets/modelnet10"))
     assert datasets.load("modelnet10").classes == ("bed", "chair")

@@ -10,7 +10,7 @@ import xarray as xr
 from typer.testing import CliRunner
 
 from lib import defense_experiments as parts
-from lib import defenses, detection, experiments, game, information, models, players, results, spectrum
+from lib import defenses, detection, experiments, game, information, models, players, results, sampling, spectrum
 from lib.__main__ import app
 
 CPU = torch.device("cpu")
@@ -46,7 +46,7 @@ def test_corrections_are_the_shares_that_each_defence_leaves_right(model, pair):
     )
     assert found.defense.values.tolist() == ["cutout", "dropout 0", "dropout 0.25", "dropout 0.5"]
     assert (found.corrected.sel(defense="dropout 0", subject="normal") == 1).all()
-    generators = parts.generators(2, ROWS)
+    generators = sampling.generators(2, ROWS)
     way = partial(defenses.dropout, rate=0.5)
     by_hand = torch.stack([model(way(variants[1], generators)).argmax(1) == labels for _ in range(3)]).float().mean(0)
     assert np.allclose(found.corrected.sel(defense="dropout 0.5", subject="adversarial"), by_hand)
@@ -67,12 +67,23 @@ def test_attacks_stay_inside_their_balls_and_the_stopped_one_is_the_smaller_chan
     assert (parts.predicted(model, stopped) != labels).any()
 
 
+def test_the_attacks_are_those_of_the_tables(model, pair, monkeypatch):
+    (images, _), labels = pair
+    asked = []
+    monkeypatch.setattr(parts, "pgd", lambda _, images, labels, **how: asked.append(how) or images)
+    assert parts.both_attacks(model, images, labels).keys() == {parts.FULL, parts.STOPPED}
+    assert asked == [
+        {"epsilon": 16 / 255, "step_size": 2 / 255, "steps": 10},
+        {"epsilon": 32 / 255, "step_size": 2 / 255, "steps": 100, "early_stop": True},
+    ]
+
+
 def test_transforms_are_what_their_names_say(pair):
     (images, _), _ = pair
     make = partial(parts.transformed, images, rows=ROWS, seed=0)
     assert torch.equal(make("none"), images)
     assert torch.equal(make("rank 1/4"), spectrum.reduce_rank(images, 2))
-    assert torch.equal(make("dropout 0.3"), defenses.dropout(images, parts.generators(0, ROWS), rate=0.3))
+    assert torch.equal(make("dropout 0.3"), defenses.dropout(images, sampling.generators(0, ROWS), rate=0.3))
 
 
 def test_interactions_of_an_untransformed_image_are_its_own(model, pair):
@@ -100,7 +111,7 @@ def test_dispersions_are_of_running_means_and_each_variant_plays_for_its_own_cla
         )
         each = [
             detection.sample_attributions(
-                played, n=4, orders=[0, 1, 3], contexts=1, generators=parts.generators(0, ROWS, context)
+                played, n=4, orders=[0, 1, 3], contexts=1, generators=sampling.generators(0, ROWS, context)
             ).attribution
             for context in range(2)
         ]
@@ -129,7 +140,7 @@ def test_entropies_between_are_means_over_chains(model, pair):
     how = {"baseline": BASELINE, "rows": ROWS, "seed": 0, "points": 3, "grid": 4}
     (first, of_two) = (parts.entropies(model, variants, labels, chains=k, **how).entropy.isel(size=1) for k in (1, 2))
     of = players.grid(*variants.shape[-2:], side=4)
-    rank = torch.stack([torch.rand(2, 16, generator=g).argsort(1)[1:] for g in parts.generators(0, ROWS)])
+    rank = torch.stack([torch.rand(2, 16, generator=g).argsort(1)[1:] for g in sampling.generators(0, ROWS)])
     value = {"baseline": BASELINE, "value": information.predicted_entropy}
     second = game.MaskingGame(model, of, variants, labels, **value)(rank < 8)[..., 0]
     assert np.allclose(of_two, (first + second.numpy()) / 2, atol=1e-5) and not np.allclose(of_two, first, atol=1e-4)

@@ -408,8 +408,8 @@ def exact_mean(name, order, *, pairs, group):
 
 
 CASES = [
-    ("four_point", "neighbours", 1, [0, 2, 5, 7]),
-    ("four_point", "uniform", 1, [0, 4, 7]),
+    ("four_point", "neighbours", None, [0, 2, 5, 7]),
+    ("four_point", "uniform", None, [0, 4, 7]),
     ("signed_groups", "neighbours", 1, [1, 4, 6]),
     ("signed_groups", "neighbours", 2, [1, 2, 3, 4, 6]),
     ("curvature", "uniform", 1, [0, 3, 7]),
@@ -465,7 +465,7 @@ def test_an_order_out_of_reach_is_refused_before_any_other_is_played():
 
 
 def test_wanted_errors_are_reached_by_as_many_replicates_as_they_take():
-    design = designs.design("four_point", NINE, sampling="neighbours", group=1)
+    design = designs.design("four_point", NINE, sampling="neighbours")
     wanted, seeds = [0.2, 0.05, 10.0, 1e-6], [(4, image) for image in range(20)]
     estimate = estimators.order_means(
         table_game(TABLE), design, orders=[3, 3, 3, 3], replicates=3000, seeds=seeds, errors=wanted
@@ -485,7 +485,7 @@ def test_wanted_errors_are_reached_by_as_many_replicates_as_they_take():
 def test_wanted_errors_hold_for_every_variant_and_change():
     """Of v and 3v the second variant is the noisiest, of v and −v their difference, 2v."""
     v = table_game(TABLE)
-    design = designs.design("four_point", NINE, sampling="neighbours", group=1)
+    design = designs.design("four_point", NINE, sampling="neighbours")
     arguments = {"orders": [3], "replicates": 100_000, "seeds": [(5, 0), (5, 1)], "errors": [0.05]}
     both = estimators.order_means(lambda c: torch.stack([v(c), 3 * v(c)]), design, **arguments)
     alone = estimators.order_means(v, design, **arguments)
@@ -536,12 +536,13 @@ def test_means_of_a_network_do_not_depend_on_batch_size_or_company(network, pict
         ({"replicates": 1}, "at least 2 replicates are needed for an error; got 1"),
         ({"errors": [0.1, 0.1]}, r"one for each of 1 orders; got \[0.1, 0.1\]"),
         ({"errors": [0.0]}, r"errors must be positive, one for each of 1 orders; got \[0.0\]"),
+        ({"errors": [0.1], "replicates": 4}, "wanted errors take 16 replicates at least"),
         ({"orders": [8]}, r"9 players has an order in 0\.\.7; got 8"),
     ],
 )
 def test_order_means_one_clear_error(changes, message, empty_folder):
     recorder = Recorder(table_game(TABLE))
-    design = designs.design("four_point", NINE, sampling="neighbours", group=1)
+    design = designs.design("four_point", NINE, sampling="neighbours")
     with pytest.raises(ValueError, match=message):
         estimators.order_means(recorder, design, **{"orders": [2], "replicates": 4, "seeds": [(0, 0)], **changes})
     assert not recorder.asked

@@ -100,11 +100,16 @@ def test_images_are_chosen_by_the_seed_among_the_correct_ones(tiny):
         ({"seed": -1}, "a seed is an integer from 0 to 2"),
         (
             {"grid": 1, "fractions": (0.5,), "design": "signed_groups"},
-            "signed groups play neighbours; of 1 players none are",
+            "an interaction is of two players at least; there are 1",
         ),
+        ({"attacks": ("sideways 8",)}, "write one of untargeted, targeted, steps, epsilon and a number above 0"),
+        ({"errors": (0.1,)}, "errors must be positive, one for each of"),
+        ({"grid": 5}, "grid"),
     ],
 )
-def test_wrong_input_gives_one_clear_error_and_writes_nothing(tiny, changes, message):
+def test_wrong_input_gives_one_clear_error_and_writes_nothing(tiny, changes, message, monkeypatch):
+    if changes.keys() & {"errors", "grid"}:
+        monkeypatch.setattr(experiments, "calibrated_pgd", lambda *_, **__: pytest.fail("attacked before"))
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         experiments.order_curves(replace(ASKED, **changes), device=CPU)
     assert not results.WORK.exists() or not list(results.WORK.rglob("*.nc*"))
@@ -169,7 +174,7 @@ def test_baselines_by_name(tiny):
 @pytest.mark.parametrize("name", ["steps 2.5", "steps 0", "steps", "step 3", "epsilon 0", "untargeted nan"])
 def test_unknown_attacks(tiny, name):
     with pytest.raises(
-        ValueError, match=r"unknown attack .*write 'untargeted U' or 'targeted U' .*'steps N'.*shuffled"
+        ValueError, match=r"unknown attack .*write one of untargeted, targeted, steps, epsilon and a number above 0"
     ):
         experiments.attack(models.load("tiny", "resnet18-standard"), *tiny.batch(slice(0, 2)), name)
 

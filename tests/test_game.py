@@ -293,3 +293,12 @@ def test_tf32_is_far_below_the_sampling_error(training):
     )
     change = (one - other).std(1).square().mean(0) / one.std(1).square().mean(0)
     assert (change > 0).all() and (change < 1e-3).all(), "it adds less than a thousandth to the sampling variance"
+
+
+def test_a_model_in_training_mode_is_refused(network, pictures):
+    """Its batch normalisation would see the other images; a model without such layers has no other mode."""
+    (images, labels), grid = pictures(2), players.grid(8, 8, side=2)
+    with pytest.raises(ValueError, match="in training mode, where its numbers depend on the batch"):
+        game.MaskingGame(network().train(), grid, images, labels, baseline=images.mean(0))
+    flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4))
+    assert flat.training and game.MaskingGame(flat, grid, images, labels, baseline=images.mean(0))

@@ -12,7 +12,7 @@ from torch import nn
 from lib import datasets, experiments, models, results, robustness, sampling
 
 CPU = torch.device("cpu")
-ASKED = robustness.Robustness(dataset="tiny", images=12)
+ASKED = robustness.Robustness(dataset="tiny", model="resnet18-standard", images=12)
 
 
 @pytest.mark.parametrize(("hits", "draws"), [(990, 1000), (700, 1000), (1000, 1000), (51, 100), (3, 100)])
@@ -45,6 +45,29 @@ def test_radius_of_a_half_space_is_just_below_the_distance_to_its_edge():
         HalfSpace(), images[[1]], labels[[1]], **options, generators=[sampling.generator(0, 1)]
     )
     assert torch.equal(alone, found[[1]])
+
+
+class OneAfterAnother(nn.Module):
+    """Class 1 for the first images that it sees, class 0 from then on."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.left = first
+
+    def forward(self, images):
+        ones = torch.arange(len(images)) < self.left
+        self.left -= len(images)
+        return nn.functional.one_hot(ones.long(), 2).float()
+
+
+def test_the_draws_that_choose_the_class_do_not_certify_it():
+    """Chosen by the first draws, found in none of the others: nothing is certified."""
+    images = torch.full((1, 1, 8, 8), 0.5)
+    options = {"noise": 0.25, "draws": 80, "generators": [sampling.generator(0)]}
+    model = OneAfterAnother(robustness.SELECTION)
+    assert robustness.certified_radii(model, images, torch.tensor([1]), **options).item() == 0
+    model = OneAfterAnother(robustness.SELECTION + 80)
+    assert robustness.certified_radii(model, images, torch.tensor([1]), **options).item() > 0.3
 
 
 def test_result_is_what_the_model_does(tiny, monkeypatch):
@@ -115,6 +138,15 @@ def test_certificates_of_a_model_trained_with_noise(tiny, monkeypatch):
     found = robustness.robustness(replace(ASKED, certified=5, draws=50), device=CPU)
     assert np.isfinite(found.radius[:5]).all() and found.radius[5:].isnull().all()
     assert found.attrs["passes"] == 12 * 22 + 5 * (robustness.SELECTION + 50)
+    drawn = []
+    monkeypatch.setattr(
+        robustness,
+        "certified_radii",
+        lambda *_, generators, **__: drawn.append([g.initial_seed() for g in generators]) or torch.zeros(60),
+    )
+    for seed in (0, 1):
+        robustness.robustness(replace(ASKED, images=60, certified=60, seed=seed), device=CPU, resume=False)
+    assert len(set(drawn[0])) == 60 and not set(drawn[0]) & set(drawn[1])
 
 
 @pytest.mark.parametrize(

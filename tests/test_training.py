@@ -321,6 +321,33 @@ def test_the_training_attack_stays_in_the_ball(steps, network, pictures):
     assert F.cross_entropy(model(adversarial), labels) > F.cross_entropy(model(images), labels)
 
 
+def test_a_training_attack_of_several_steps_goes_one_and_a_half_epsilon_over_all(network, pictures, monkeypatch):
+    """Towards ones everywhere, from −ε: two steps of ¾ ε, and three of ½ ε, end at ε/2."""
+    model, (images, labels) = network(), pictures(4)
+    images = 0.4 + 0.2 * images
+    monkeypatch.setattr(training, "random_start", lambda images, *, epsilon, **_: images - epsilon)
+    monkeypatch.setattr(training, "loss_gradient", lambda model, images, labels: (torch.ones_like(images), None))
+    for steps in (2, 3):
+        about = replace(STANDARD, epsilon=0.06, attack_steps=steps)
+        moved = training.training_attack(model, images, labels, about, torch.Generator()) - images
+        torch.testing.assert_close(moved, torch.full_like(moved, 0.03), rtol=0, atol=1e-6)
+
+
+def test_weights_decay_and_are_averaged():
+    """A decay that outweighs the loss shrinks them; an average that hardly takes in new ones stays near the first."""
+
+    def weights(**changes):
+        trained = run(toy(), replace(STANDARD, **changes), resume=False)
+        return torch.cat([each.flatten() for each in trained.parameters()])
+
+    last, decayed, slow = weights(average=0.0), weights(average=0.0, weight_decay=5.0), weights(average=0.9999)
+    assert decayed.norm() < 0.8 * last.norm()
+    torch.manual_seed(STANDARD.seed)
+    options = {"classes": 2, "mean": [0.0], "deviation": [1.0], "width": STANDARD.width}
+    first = torch.cat([each.flatten() for each in models.build("resnet18", **options).parameters()])
+    assert (slow - first).norm() < 0.2 * (last - first).norm()
+
+
 def test_the_training_attack_starts_at_random_inside_the_ball(network, pictures):
     model, (images, labels) = network(), pictures(4)
     about = replace(STANDARD, epsilon=0.06)
@@ -393,6 +420,16 @@ def test_robust_accuracy(network, pictures):
     )
 
 
+def test_robust_accuracy_is_that_of_pgd_from_a_random_start_of_its_seed(network, pictures, monkeypatch):
+    model, (images, labels) = network(), pictures(3)
+    asked = []
+    monkeypatch.setattr(training, "pgd", lambda _, x, y, **how: asked.append(how) or x)
+    for seed in (0, 1):
+        training.robust_accuracy(model, images, labels, seed=seed)
+    starts = [how.pop("generator").initial_seed() for how in asked]
+    assert starts == [0, 1] and asked == [{"epsilon": 8 / 255, "step_size": 2 / 255, "steps": 20}] * 2
+
+
 @pytest.fixture
 def saved(monkeypatch):
     """A checkpoint of an adversarially trained model, measured on ten images, of which eight are attacked."""
@@ -457,9 +494,7 @@ def test_train_and_save():
     assert path.exists() and card["recipe"]["epochs"] == 1 and card["training"] == "standard"
     assert models.restore("toy", "resnet18-standard")(torch.rand(1, 1, 8, 8)).shape == (1, 2)
     weights = path.with_suffix(".safetensors").read_bytes()
-    with pytest.raises(
-        ValueError, match=r"resnet18-standard was trained with epochs 1, not 2: move its two files away"
-    ):
-        training.train_and_save(data, toy(10, seed=1), replace(STANDARD, epochs=2), device=CPU)
+    for epochs in (1, 2):
+        with pytest.raises(ValueError, match=r"resnet18-standard is trained already, .* move its two files away"):
+            training.train_and_save(data, toy(10, seed=1), replace(STANDARD, epochs=epochs), device=CPU)
     assert path.with_suffix(".safetensors").read_bytes() == weights
-    assert training.train_and_save(data, toy(10, seed=1), replace(STANDARD, epochs=1), device=CPU) == path
