@@ -27,6 +27,17 @@ def test_share_of_high_orders_by_hand():
     assert share == pytest.approx(2 / 5)
 
 
+def test_even_share_by_hand():
+    """Between 0.5 and 0.8 the mean change falls from 1 to 0.5, then stays: 0.1 of it lies up to 1, 0.225 below."""
+    difference = np.array([[1.0, 0.5, -0.5], [1.0, 0.5, -0.5]])
+    share = claims.even_share(difference, np.array([0.5, 0.8, 1.0]))
+    assert share == pytest.approx(0.1 / (0.1 + 0.225))
+    listed = np.array(claims.LISTED)
+    flat = np.ones((2, len(listed)))
+    assert claims.even_share(flat, listed) == pytest.approx(3 / 17)
+    assert claims.high_share(flat, listed) == pytest.approx(4 / 11)
+
+
 def test_orders_that_s_table_1_does_not_list_are_not_judged():
     whole = changed(HIGH)
     between = whole.isel(order=[0]).assign_coords(fraction=("order", [0.75])) + 1
