@@ -76,7 +76,7 @@ def list_datasets() -> None:
     console.print(table)
 
 
-@app.command(epilog="Example: [bold]python -m lib train --dataset photos --model resnet18-adversarial[/bold]")
+@app.command(epilog="Example: [bold]python -m lib train --dataset photos --model resnet18-standard --seed 3[/bold]")
 def train(
     dataset: DatasetName = "photos",
     model: Annotated[

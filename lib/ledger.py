@@ -106,6 +106,16 @@ SOURCES = [
         "all wrong classes, targeted 8",
         architectures=SIDE,
     ),
+    *(
+        Source(
+            "C05",
+            (("smoothed", pairs),),
+            _reached(claims.c05, MATCHED),
+            f"{pairs}, {MATCHED}",
+            architectures=("resnet50",),
+        )
+        for pairs in ("neighbours", "uniform")
+    ),
     Source("C07", (("standard", "steps"),), claims.c07, "4, 8, 16, 32 steps", architectures=SIDE),
     *_defenses("standard", STRONG),
     *_defenses("adversarial", MATCHED),

@@ -9,7 +9,17 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from lib import models, training
+from lib import (
+    contexts,
+    defense_experiments,
+    designs,
+    disentanglement,
+    experiments,
+    models,
+    robustness,
+    singles,
+    training,
+)
 from lib.__main__ import app, main
 
 ROOT = Path(__file__).parent.parent
@@ -112,3 +122,30 @@ def test_one_image_is_shown_without_an_interval_and_no_number_as_none(tmp_path):
     result = CliRunner().invoke(app, [*few, "--out", str(tmp_path / "one.nc")])
     assert result.exit_code == 0, result.output
     assert "of one image" in result.output and "not defined" in result.output
+
+
+class Asked(Exception):
+    """Raised instead of measuring, with what is asked."""
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "function", "asked"),
+    [
+        ("interactions", experiments, "order_curves", experiments.OrderCurves(group=designs.SIGNED_PAIRS)),
+        ("disentanglement", disentanglement, "disentanglement", disentanglement.Disentanglement()),
+        ("contexts", contexts, "localities", contexts.Contexts()),
+        ("singles", singles, "players_alone", singles.Singles()),
+        ("defenses", defense_experiments, "defenses", defense_experiments.Defenses()),
+        ("robustness", robustness, "robustness", robustness.Robustness()),
+    ],
+)
+def test_a_command_without_options_asks_what_its_specification_does_without_arguments(
+    command, module, function, asked, monkeypatch
+):
+    def instead(asked, **_):
+        raise Asked(asked)
+
+    monkeypatch.setattr(module, function, instead)
+    with pytest.raises(Asked) as found:
+        CliRunner().invoke(app, [command], standalone_mode=False, catch_exceptions=False)
+    assert found.value.args == (asked,)
