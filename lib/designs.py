@@ -38,11 +38,11 @@ def chosen(sampling: str, *, design: str | None = None, group: int | None = None
     """The name of a design and its group: what is given, else what needs the fewest passes for the sampling.
 
     The group is None where nobody chooses it: one pair of ``four_point``, or the ``fitted_group`` of ``curvature``.
-    Raises ValueError for a group of ``four_point``.
+    Raises ValueError for a group of more than one pair in ``four_point``.
     """
     name = DEFAULTS.get(sampling, "four_point") if design is None else design
-    if name == "four_point" and group is not None:
-        raise ValueError(f"four_point plays one pair at a time, and has no group; got {group}")
+    if name == "four_point" and group not in (None, 1):
+        raise ValueError(f"four_point plays one pair at a time; got a group of {group}")
     return name, SIGNED_PAIRS if group is None and name == "signed_groups" else group
 
 

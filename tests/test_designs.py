@@ -175,7 +175,7 @@ def test_curvature_identities_hold_exactly(n):
             "unknown design 'stars': choose one of",
         ),
         (lambda: designs.design("four_point", GRID, sampling="all"), "unknown pair sampling 'all'"),
-        (lambda: designs.chosen("uniform", design="four_point", group=5), "has no group; got 5"),
+        (lambda: designs.chosen("uniform", design="four_point", group=5), "one pair at a time; got a group of 5"),
         (lambda: designs.design("curvature", GRID, sampling="neighbours", group=1), "use 'signed_groups' or 'four_p"),
         (lambda: designs.design("signed_groups", GRID, sampling="uniform", group=1), "use 'curvature' or 'four_point'"),
         (
