@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lib import datasets, experiments, game, information, models, players, results, sampling, spectrum
 from lib.attacks import pgd
 from lib.defenses import Defense, cutout, dropout, recognised, recover
-from lib.detection import DISPERSIONS, Detection, detect, dispersion, exact, sample_attributions
+from lib.detection import DISPERSIONS, Detection, detect, dispersion, is_exact, sample_attributions
 
 SUBJECTS = ("normal", "adversarial")
 RATES = (0.1, 0.2, 0.25, 0.3)
@@ -179,16 +179,16 @@ def attribution_dispersions(
 
     def one(played: game.Game, order: int) -> Tensor:
         """φ^(m)(i) (contexts, I, n) from the first context, from the first two, …"""
-        alone = exact(of.n, order, contexts=contexts)
+        at_once, times = (contexts, 1) if is_exact(of.n, order, contexts=contexts) else (1, contexts)
         found = [
             sample_attributions(
                 played,
                 n=of.n,
                 orders=[order],
-                contexts=contexts if alone else 1,
+                contexts=at_once,
                 generators=sampling.generators(seed, rows, context),
             ).attribution[..., 0, :]
-            for context in range(1 if alone else contexts)
+            for context in range(times)
         ]
         mean = torch.stack(found).cumsum(0) / torch.arange(1, len(found) + 1)[:, None, None]
         return mean.expand(contexts, -1, -1)

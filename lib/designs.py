@@ -22,7 +22,7 @@ from scipy import stats
 from torch import Tensor
 
 from lib.players import Players
-from lib.sampling import candidates, check_orders, ranks
+from lib.sampling import candidates, check_orders, check_sampling, ranks
 
 Design = Callable[[int, int, torch.Generator], tuple[Tensor, Tensor]]
 """From an order, a count and a generator to corners bool (count, 4, n), S∪A∪B first, S last, and scales (count,)."""
@@ -52,7 +52,7 @@ def design(name: str, players: Players, *, sampling: str, group: int | None = No
         return four_point(players, sampling=sampling)
     if name not in DESIGNS:
         raise ValueError(f"unknown design {name!r}: choose one of {', '.join(DESIGNS)}")
-    candidates(players, sampling)  # raises for a sampling that there is not
+    check_sampling(sampling)
     if name != DEFAULTS[sampling]:
         raise ValueError(f"the design {name!r} is not for {sampling} pairs: use {DEFAULTS[sampling]!r} or 'four_point'")
     if name == "curvature":

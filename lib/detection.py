@@ -54,7 +54,7 @@ def sample_attributions(
     counts = [min(comb(n - 1, order), contexts) for order in orders]
     means, passes = [], 0
     for order in orders:
-        if exact(n, order, contexts=contexts):
+        if is_exact(n, order, contexts=contexts):
             mean, played = _exact_gains(game, len(ranks), n, order), comb(n, order) + comb(n, order + 1)
         else:
             mean = torch.stack([_gains(game, ranks[:, k], order) for k in range(contexts)]).mean(0)
@@ -64,7 +64,7 @@ def sample_attributions(
     return Attributions(n, list(orders), counts, torch.stack(means, -2), passes)
 
 
-def exact(n: int, order: int, *, contexts: int) -> bool:
+def is_exact(n: int, order: int, *, contexts: int) -> bool:
     """Whether a player has no more contexts of this order than ``contexts``: ``sample_attributions`` plays them all."""
     return comb(n - 1, order) <= contexts
 

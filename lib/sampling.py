@@ -25,13 +25,18 @@ def generator(seed: int, *keys: int) -> torch.Generator:
 
 def generators(seed: int, rows: Sequence[int], *keys: int) -> list[torch.Generator]:
     """A generator for each image, by its row in the dataset: its draws do not depend on its company."""
-    return [generator(seed, int(row), *keys) for row in rows]
+    return [generator(seed, row, *keys) for row in rows]
+
+
+def check_sampling(sampling: str) -> None:
+    """Raise ValueError unless it is one of ``SAMPLINGS``."""
+    if sampling not in SAMPLINGS:
+        raise ValueError(f"unknown pair sampling {sampling!r}: choose one of {', '.join(SAMPLINGS)}")
 
 
 def candidates(players: Players, sampling: str) -> Tensor:
     """The pairs (P, 2) of players that a sampling draws from; raises ValueError for an unknown sampling."""
-    if sampling not in SAMPLINGS:
-        raise ValueError(f"unknown pair sampling {sampling!r}: choose one of {', '.join(SAMPLINGS)}")
+    check_sampling(sampling)
     return players.neighbours if sampling == "neighbours" else torch.combinations(torch.arange(players.n))
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lib import game, interactions, players, results, singles
+from lib import datasets, experiments, game, interactions, models, players, results, singles
 
 CPU = torch.device("cpu")
 ASKED = singles.Singles(dataset="tiny", attacks=("untargeted 0.5", "steps 2"), images=12, grid=4)
@@ -32,12 +32,13 @@ def test_measured_are_the_images_with_one_cell_and_with_all(tiny, monkeypatch):
     assert dict(found.sizes) == {"variant": 3, "image": 12, "attack": 2}
     assert found.attrs["passes"] == 12 * 3 * (16 + 2)
     assert found.attrs["command"].startswith("python -m lib singles --dataset tiny")
-    from lib import datasets, experiments, models
-
     model, data = models.load("tiny", "resnet18-standard"), datasets.load("tiny", "test")
     _, images, labels = experiments.correct_images(model, data, 12, seed=0)
     hidden, of = experiments.baseline("mean", data), players.grid(*images.shape[-2:], side=4)
-    v = lambda x: game.log_probability(model(x), labels)  # noqa: E731
+
+    def v(x):
+        return game.log_probability(model(x), labels)
+
     nothing = v(hidden.expand_as(images))
     one = [v(torch.where(of.partition == i, images, hidden)) - nothing for i in range(of.n)]
     assert torch.allclose(torch.tensor(found.alone.sel(variant="normal").values), torch.stack(one).sum(0), atol=1e-4)
