@@ -226,6 +226,14 @@ def attack_goal(name: str, *, goals: Collection[str] = GOALS) -> tuple[str, floa
     return goal, utility
 
 
+def check_attacks(names: Sequence[str], *, goals: Collection[str] = GOALS) -> None:
+    """Raises ValueError where an attack is unknown, or named twice."""
+    for name in names:
+        attack_goal(name, goals=goals)
+    if len(set(names)) < len(names):
+        raise ValueError(f"each attack is measured once; got {', '.join(names)}")
+
+
 def window(utility: float) -> tuple[float, float]:
     """The utilities (low, high] that count as reaching ``utility``: (8, 8.5] for the paper's 8."""
     return utility, utility * 17 / 16
@@ -290,8 +298,7 @@ def order_curves(
     resume: bool = True,
 ) -> xr.Dataset:
     """Carry out the measurement: one row an image, in blocks that an interrupted run does not measure again."""
-    if len(set(asked.attacks)) < len(asked.attacks):
-        raise ValueError(f"each attack is measured once; got {', '.join(asked.attacks)}")
+    check_attacks(asked.attacks, goals=(*GOALS, *controls.CONTROLS))
     if asked.category not in ("truth", "attacked"):
         raise ValueError(f"unknown category {asked.category!r}: choose 'truth' or 'attacked'")
     model = models.load(asked.dataset, asked.model, device=device)

@@ -54,10 +54,9 @@ def players_alone(
 ) -> xr.Dataset:
     """Carry out the measurement: ``alone`` and ``whole`` (variant, image), and what the attacks reached.
 
-    Raises ValueError for point clouds, a wrong attack or baseline, or more images than there are.
+    Raises ValueError for point clouds, an attack unknown or named twice, a wrong baseline, or too few images.
     """
-    for name in asked.attacks:
-        experiments.attack_goal(name)
+    experiments.check_attacks(asked.attacks)
     model = models.load(asked.dataset, asked.model, device=device)
     data = datasets.load(asked.dataset, "test", root=root)
     if datasets.is_cloud(data.images):

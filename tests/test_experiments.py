@@ -102,7 +102,10 @@ def test_images_are_chosen_by_the_seed_among_the_correct_ones(tiny):
             {"grid": 1, "fractions": (0.5,), "design": "signed_groups"},
             "an interaction is of two players at least; there are 1",
         ),
-        ({"attacks": ("sideways 8",)}, "write one of untargeted, targeted, steps, epsilon and a number above 0"),
+        (
+            {"attacks": ("sideways 8",)},
+            "one of untargeted, targeted, steps, epsilon, .*shuffled.* and a number above 0",
+        ),
         ({"errors": (0.1,)}, "errors must be positive, one for each of"),
         ({"grid": 5}, "grid"),
     ],

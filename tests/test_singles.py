@@ -61,6 +61,7 @@ def test_the_change_is_normal_minus_adversarial_where_the_attack_got_there(tiny)
     ("changes", "message"),
     [
         ({"attacks": ("sideways 8",)}, "unknown attack 'sideways 8'"),
+        ({"attacks": ("steps 2", "steps 2")}, "each attack is measured once; got steps 2, steps 2"),
         ({"baseline": "grey"}, "unknown baseline 'grey'"),
         ({"images": 0}, "at least one image"),
         ({"grid": 5}, "grid"),
