@@ -34,5 +34,4 @@ $(INSTALLED): requirements.txt
 	done; \
 	echo "Python 3.11 or later is needed; neither python3.11 nor python3 is that." >&2; exit 1
 	$(PYTHON) -m pip install --requirement requirements.txt
-	@mkdir -p build
 	@touch $@

@@ -127,7 +127,6 @@ def attack(
         ("utility: mean, least, greatest", f"{utility.mean():.2f}, {utility.min():.2f}, {utility.max():.2f}"),
         ("steps: mean", f"{found.steps.float().mean():.1f}"),
         ("greatest change of a pixel", f"{(found.images - clean).abs().max() * 255:.2f}/255"),
-        ("forward and backward passes", str(found.passes)),
     ):
         table.add_row(what, value)
     console.print(table)
@@ -207,7 +206,7 @@ def interactions(
     )
     measure = experiments.order_curves if earlier is None else partial(renewed, earlier=results.read(earlier))
     measured = measure(asked, device=models.device(device), root=root, batch_size=batch_size)
-    path = written(measured, asked, out)
+    path = written(measured, asked, out, root)
     for name in asked.attacks:
         used = results.reached(measured, name)
         table = Table(
@@ -254,7 +253,7 @@ def disentanglement(
     )
     on = models.device(device)
     measured = the_disentanglement.disentanglement(asked, device=on, root=root, batch_size=batch_size)
-    path = written(measured, asked, out)
+    path = written(measured, asked, out, root)
     table = Table("order", "D, 95% interval over images", title=f"{dataset}/{model}, {images} images")
     for order in measured.order.values:
         chosen = measured.disentanglement.sel(estimate="midpoint", order=order)
@@ -290,7 +289,7 @@ def singles(
         seed=seed,
     )
     measured = the_singles.players_alone(asked, device=models.device(device), root=root, batch_size=batch_size)
-    path = written(measured, asked, out)
+    path = written(measured, asked, out, root)
     table = Table("attack", "reached", "change of Σφ^(0)", "change of v(N)", title=f"{dataset}/{model}")
     for name in asked.attacks:
         changed = the_singles.change(measured, name)
@@ -333,7 +332,7 @@ def contexts(
         seed=seed,
     )
     measured = the_contexts.localities(asked, device=models.device(device), root=root, batch_size=batch_size)
-    path = written(measured, asked, out)
+    path = written(measured, asked, out, root)
     table = Table("order", "locality, 95% interval over images", title=f"{dataset}/{model}, {images} images")
     for order in measured.order.values:
         table.add_row(str(order), over_images(measured.locality.sel(order=order).values))
@@ -374,7 +373,7 @@ def defenses(
     )
     on = models.device(device)
     measured = defense_experiments.defenses(asked, device=on, root=root, batch_size=batch_size)
-    folder = out or results.WORK / key(asked.command())
+    folder = out or place(asked, root)
     for name, part in measured.items():
         path = results.write(part, folder / f"{model}-defenses-{name}.nc")
         console.print(f"{int(part.attrs['passes'])} forward passes; written to {path}")
@@ -413,7 +412,7 @@ def robustness(
         seed=seed,
     )
     measured = the_robustness.robustness(asked, device=models.device(device), root=root)
-    path = written(measured, asked, out)
+    path = written(measured, asked, out, root)
     table = Table("under", "accuracy, 95% interval over images", title=f"{dataset}/{model}, {images} images")
     for under in measured.under.values:
         table.add_row(str(under), over_images(measured.right.sel(under=under).values))
@@ -486,9 +485,14 @@ def numbers(text: str, *, what: str) -> tuple[float, ...]:
         raise ValueError(f"{what} are numbers with commas, as 0.1,0.5,0.95; got {text!r}") from None
 
 
-def written(measured: xr.Dataset, asked: results.Asked, out: Path | None) -> Path:
-    """Write a result where ``out`` says, else among the work by the key of its command; returns the path."""
-    return results.write(measured, out or results.WORK / f"{key(asked.command())}.nc")
+def written(measured: xr.Dataset, asked: results.Asked, out: Path | None, root: Path | None) -> Path:
+    """Write a result where ``out`` says, else among the work as ``place`` says; returns the path."""
+    return results.write(measured, out or place(asked, root).with_suffix(".nc"))
+
+
+def place(asked: results.Asked, root: Path | None) -> Path:
+    """A path among the work for what is measured by a command, of a dataset that is looked up or in ``root``."""
+    return results.WORK / key(asked.command() if root is None else f"{asked.command()} --root {root.resolve()}")
 
 
 def over_images(values: NDArray[np.float64], *, digits: int = 3) -> str:

@@ -134,8 +134,7 @@ class Attack:
     """Adversarial ``images`` (B, C, H, W) and, an image each: ``utility``, ``reached``, ``steps`` and two classes.
 
     ``reached`` says whose utility lies in the wanted window; ``classes`` what the model makes of the adversarial
-    image; ``targets`` what a targeted attack aimed at, of another attack its ``attack_targets``; ``passes`` counts
-    forward-and-backward passes over single images; of a control, only those of its last search.
+    image; ``targets`` what a targeted attack aimed at, of another attack its ``attack_targets``.
     """
 
     images: Tensor
@@ -144,7 +143,6 @@ class Attack:
     steps: Tensor
     classes: Tensor
     targets: Tensor
-    passes: int
 
 
 def untargeted_utility(logits: Tensor, adversarial_logits: Tensor, labels: Tensor) -> Tensor:
@@ -182,7 +180,7 @@ def calibrated_pgd(
     Raises ValueError as ``pgd`` does, and for a window that is not 0 <= low < high.
     """
     check_attack(images, labels, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
-    low, high = _window(utility)
+    low, high = _checked_window(utility)
     goal, sign = (labels, 1.0) if targets is None else (targets, -1.0)
 
     def gained(logits: Tensor, rows: Tensor) -> Tensor:
@@ -204,7 +202,6 @@ def calibrated_pgd(
     taken = torch.zeros_like(labels)
     size = torch.full_like(reach, step_size)
     active = torch.arange(len(images), device=images.device)
-    passes = len(images)
     for _ in range(steps):
         if len(active) == 0 or epsilon == 0:
             break
@@ -217,7 +214,6 @@ def calibrated_pgd(
             norm=norm,
         )
         slope, logits = looked(proposal, goal[active])
-        passes += len(active)
         gain = gained(logits, active)
         over = gain > high
         size[active[over]] /= 2
@@ -227,7 +223,7 @@ def calibrated_pgd(
         taken[active] += 1
         active = active[over | (gain <= low)]
     aim = attack_targets(classes, clean, labels) if targets is None else targets
-    return Attack(adversarial, reach, (reach > low) & (reach <= high), taken, classes, aim, passes)
+    return Attack(adversarial, reach, (reach > low) & (reach <= high), taken, classes, aim)
 
 
 def calibrated_path(
@@ -245,18 +241,17 @@ def calibrated_path(
     path does not end above ``low`` the end of the path is kept, and ``Attack.reached`` says which they are.
     Raises ValueError for a window that is not 0 <= low < high, or no steps.
     """
-    low, high = _window(utility)
+    low, high = _checked_window(utility)
     if steps < 1:
         raise ValueError(f"a path is followed in at least 1 step; got {steps}")
     with torch.no_grad():
         clean = model(images)
         check_labels(labels, images=len(images), classes=clean.shape[1])
         short, far = torch.zeros(len(images)).to(images), torch.ones(len(images)).to(images)
-        amount, taken, passes = far, torch.zeros_like(labels), len(images)
+        amount, taken = far, torch.zeros_like(labels)
         for _ in range(steps):
             points = path(amount)
             logits = model(points)
-            passes += len(images)
             gain = untargeted_utility(clean, logits, labels)
             going = (gain > high) | ((gain <= low) & (amount < 1))
             if not going.any():
@@ -267,10 +262,10 @@ def calibrated_path(
             amount = torch.where(going, (short + far) / 2, amount)
     classes = logits.argmax(1)
     aim = attack_targets(classes, clean, labels)
-    return Attack(points, gain, (gain > low) & (gain <= high), taken, classes, aim, passes)
+    return Attack(points, gain, (gain > low) & (gain <= high), taken, classes, aim)
 
 
-def _window(utility: tuple[float, float]) -> tuple[float, float]:
+def _checked_window(utility: tuple[float, float]) -> tuple[float, float]:
     low, high = utility
     if not 0 <= low < high:
         raise ValueError(f"utility must be a window (low, high) with 0 <= low < high; got {utility}")
@@ -279,7 +274,7 @@ def _window(utility: tuple[float, float]) -> tuple[float, float]:
 
 @torch.no_grad()
 def finished(
-    model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor, *, reached: Tensor, steps: int, passes: int
+    model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor, *, reached: Tensor, steps: int
 ) -> Attack:
     """Adversarial images (B, C, H, W) that are made already, with the utility to which they happen to lead."""
     before, after = model(images), model(adversarial)
@@ -291,7 +286,6 @@ def finished(
         steps=torch.full_like(labels, steps),
         classes=classes,
         targets=attack_targets(classes, before, labels),
-        passes=passes,
     )
 
 

@@ -220,4 +220,4 @@ def _fixed(scene: Scene, perturbation: Tensor) -> Attack:
     """A perturbation as it is, on the images that the untargeted attack brought to its utility."""
     images = (scene.images + perturbation.to(scene.images)).clamp(0, 1)
     reached = scene.attack.reached
-    return finished(scene.model, scene.images, scene.labels, images, reached=reached, steps=0, passes=len(images))
+    return finished(scene.model, scene.images, scene.labels, images, reached=reached, steps=0)

@@ -187,7 +187,7 @@ def attribution_dispersions(
                 orders=[order],
                 contexts=at_once,
                 generators=sampling.generators(seed, rows, context),
-            ).attribution[..., 0, :]
+            )[..., 0, :]
             for context in range(times)
         ]
         mean = torch.stack(found).cumsum(0) / torch.arange(1, len(found) + 1)[:, None, None]
@@ -335,12 +335,15 @@ def defenses(
 ) -> dict[str, xr.Dataset]:
     """Carry out both measurements, "images" and "games", one row an image, in blocks that an interrupted run keeps.
 
-    Raises ValueError for a wrong attack, fewer than 2 replicates or 1 context, and for more images than the model
-    classifies correctly.
+    Raises ValueError for a wrong attack, fewer than 2 replicates, 1 context or 1 draw, and for more images than the
+    model classifies correctly.
     """
     experiments.attack_goal(asked.attack)
-    if asked.replicates < 2 or asked.contexts < 1:
-        raise ValueError(f"at least 2 replicates and 1 context are needed; got {asked.replicates} and {asked.contexts}")
+    if asked.replicates < 2 or asked.contexts < 1 or asked.draws < 1:
+        raise ValueError(
+            "at least 2 replicates, 1 context and 1 draw are needed; "
+            f"got {asked.replicates}, {asked.contexts} and {asked.draws}"
+        )
     if not 1 <= asked.games <= asked.images:
         raise ValueError(f"games are played on 1 to all {asked.images} images; got {asked.games}")
     model = models.load(asked.dataset, asked.model, device=device)

@@ -18,24 +18,10 @@ DISPERSIONS = ("standard deviation", "median absolute deviation", "interquartile
 """The statistics of ML-LOO (Yang et al., 2020), in the order of ``dispersion``."""
 
 
-@dataclass(frozen=True)
-class Attributions:
-    """Sampled ``attribution`` φ^(m)(i) (..., I, M, n) of I images, M orders and n players, in units of v.
-
-    ``contexts`` (M,) counts the contexts of each player and order, ``passes`` the evaluations of v, over all variants.
-    """
-
-    n: int
-    orders: list[int]
-    contexts: list[int]
-    attribution: Tensor
-    passes: int
-
-
 def sample_attributions(
     game: Game, *, n: int, orders: list[int], contexts: int, generators: Sequence[torch.Generator]
-) -> Attributions:
-    """Estimate φ^(m)(i), the mean gain v(S∪i) − v(S) over contexts |S| = m, of every player i (§4.3).
+) -> Tensor:
+    """Attributions φ^(m)(i) (..., I, M, n): the mean gain v(S∪i) − v(S) of player i over contexts |S| = m (§4.3).
 
     One random order of the players gives each player i a context: the first m of the others. These n gains take n + 1
     evaluations of v: all sets are the first m with one player more, or the first m + 1 with one player less. Contexts
@@ -51,17 +37,14 @@ def sample_attributions(
     if contexts < 1:
         raise ValueError(f"contexts must be at least 1; got {contexts}")
     ranks = torch.stack([torch.rand(contexts, n, generator=g).argsort(1) for g in generators])
-    counts = [min(comb(n - 1, order), contexts) for order in orders]
-    means, passes = [], 0
+    means = []
     for order in orders:
         if is_exact(n, order, contexts=contexts):
-            mean, played = _exact_gains(game, len(ranks), n, order), comb(n, order) + comb(n, order + 1)
+            mean = _exact_gains(game, len(ranks), n, order)
         else:
             mean = torch.stack([_gains(game, ranks[:, k], order) for k in range(contexts)]).mean(0)
-            played = contexts * (n + 1)
-        passes += mean.numel() // n * played
         means.append(mean.cpu())
-    return Attributions(n, list(orders), counts, torch.stack(means, -2), passes)
+    return torch.stack(means, -2)
 
 
 def is_exact(n: int, order: int, *, contexts: int) -> bool:
@@ -115,12 +98,13 @@ def area_under_roc(normal: ArrayLike, adversarial: ArrayLike) -> float:
 
 @dataclass(frozen=True)
 class Detection:
-    """Log-odds of being adversarial of the T held-out images ``rows`` (T,), which the detector was not fitted on.
+    """Log-odds of being adversarial of the T held-out images, which the detector was not fitted on.
 
-    ``normal`` (T,) of the normal images, ``adversarial`` (T,) of their twins by each attack.
+    ``tested`` (T,) are their positions among the images given; ``normal`` (T,) of the normal images, ``adversarial``
+    (T,) of their twins by each attack.
     """
 
-    rows: NDArray[np.int64]
+    tested: NDArray[np.int64]
     normal: NDArray[np.float64]
     adversarial: dict[str, NDArray[np.float64]]
 

@@ -1,7 +1,7 @@
 """Estimators: interactions of an image from sampled coalitions, with their errors and their cost (§3, Eq. 2 and 4).
 
 ``order_means`` gives I^(m), the mean over the pairs of an image, by any of the ``designs``. The others keep the pairs
-apart: ``four_point`` as the paper does, ``shared_contexts`` for a third of its forward passes.
+apart: ``four_point`` as the paper does, ``shared_contexts`` for four fifths of the passes at 8 pairs, a third at 900.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,15 @@ class OrderMeans:
         return standard_error(self.replicates)
 
     def change(self) -> "OrderMeans":
-        """ΔI^(m), the first variant minus each other one, on common coalitions (§4.1)."""
+        """ΔI^(m), the first variant minus each other one, on common coalitions (§4.1).
+
+        Raises ValueError unless there are two variants at least.
+        """
+        if self.replicates.ndim < 4 or len(self.replicates) < 2:
+            raise ValueError(
+                "a change is between variants: measure two at least, in images (V, I, C, H, W); "
+                f"got replicates of shape {tuple(self.replicates.shape)}"
+            )
         return OrderMeans(self.orders, self.replicates[:1] - self.replicates[1:], self.passes)
 
 
@@ -68,13 +76,9 @@ def order_means(
     ``errors``, one an order, there are as many replicates as bring the sampling error of every variant and of its
     difference from the first one, root mean square over the images, down to the wanted error, at least ``PILOT`` and at
     most ``replicates``; what a separate pilot spends is counted.
-    Raises ValueError for fewer than two replicates, wanted errors as ``check_errors`` does, and an order that the
-    design does not reach.
+    Raises ValueError as ``check_replicates`` does, and for an order that the design does not reach.
     """
-    if replicates < 2:
-        raise ValueError(f"at least 2 replicates are needed for an error; got {replicates}")
-    if errors is not None:
-        check_errors(errors, orders, replicates=replicates)
+    check_replicates(replicates, orders=orders, errors=errors)
     designs = [design] * len(seeds) if callable(design) else design
     for order in orders:
         designs[0](order, 1, torch.Generator())  # an order out of its reach is refused before any other is played
@@ -107,8 +111,15 @@ def order_means(
     return OrderMeans(list(orders), torch.stack(filled, -1), passes)
 
 
-def check_errors(errors: Sequence[float], orders: Sequence[int], *, replicates: int) -> None:
-    """Raise ValueError unless there is a positive wanted error an order, and replicates enough for the pilot."""
+def check_replicates(replicates: int, *, orders: Sequence[int], errors: Sequence[float] | None = None) -> None:
+    """Raise ValueError for fewer than two replicates, or, with wanted errors, fewer than the pilot's.
+
+    The ``errors`` must be positive, one an order.
+    """
+    if replicates < 2:
+        raise ValueError(f"at least 2 replicates are needed for an error; got {replicates}")
+    if errors is None:
+        return
     if len(errors) != len(orders) or not all(error > 0 for error in errors):
         raise ValueError(f"errors must be positive, one for each of {len(orders)} orders; got {list(errors)}")
     if replicates < PILOT:
@@ -121,13 +132,10 @@ class PairEstimate:
 
     ``interaction`` (..., I, P, M) is the mean of Δv over the contexts, ``strength`` the mean of |Δv|, in units of v.
     ``agreement`` is the mean of Δv times the sign that the other contexts of the pair have together; NaN for a single
-    context. In expectation ``agreement`` <= |I_ij^(m)| <= |``interaction``|. ``pairs`` is (I, P, 2); ``passes`` counts
-    evaluations of v, over all variants.
+    context. In expectation ``agreement`` <= |I_ij^(m)| <= |``interaction``|. ``passes`` counts evaluations of v, over
+    all variants.
     """
 
-    orders: list[int]
-    contexts: int
-    pairs: Tensor
     interaction: Tensor
     strength: Tensor
     agreement: Tensor
@@ -143,7 +151,7 @@ class PairEstimate:
         ``estimate`` says what stands for |E Δv|: "upper", |``interaction``|, as the paper has it, of which pure noise
         leaves 0.8 standard errors; "lower", ``agreement``, of which it leaves nothing; or the "midpoint" of the two.
         The outer two enclose |E Δv| in expectation; D too, unless Δv is very skewed, for E |Δv| is sampled as well.
-        Pairs that never interact are left out. Raises ValueError for another estimate.
+        Pairs whose sampled Δv are all exactly 0 are left out. Raises ValueError for another estimate.
         """
         bounds = {"upper": [self.interaction.abs()], "lower": [self.agreement]}
         bounds["midpoint"] = bounds["upper"] + bounds["lower"]
@@ -171,7 +179,7 @@ def four_point(
     _check(pairs, n, orders, contexts, generators)
     ranks = torch.stack([context_ranks(p, contexts, n, generator=g) for p, g in zip(pairs, generators, strict=True)])
     deltas = [contextual_delta_v(game, pairs, ranks < order).cpu() for order in orders]
-    return _summary(deltas, orders, pairs, passes=4 * sum(delta.numel() for delta in deltas))
+    return _summary(deltas, passes=4 * sum(delta.numel() for delta in deltas))
 
 
 def shared_contexts(
@@ -217,7 +225,7 @@ def shared_contexts(
         same = (held[..., 0] == held[..., 1]).transpose(1, 2)  # (I, P, contexts)
         signed = torch.where(same, delta, -delta)
         deltas.append(signed if 0 < order < n - 2 else signed.expand(*signed.shape[:-1], 2))  # exact: others agree
-    return _summary(deltas, orders, pairs, passes=passes)
+    return _summary(deltas, passes=passes)
 
 
 def contextual_delta_v(game: Game, pairs: Tensor, context: Tensor) -> Tensor:
@@ -228,7 +236,7 @@ def contextual_delta_v(game: Game, pairs: Tensor, context: Tensor) -> Tensor:
     return delta_v(*values.unflatten(-1, corners.shape[1:4]).unbind(-3))
 
 
-def _summary(deltas: Sequence[Tensor], orders: Sequence[int], pairs: Tensor, *, passes: int) -> PairEstimate:
+def _summary(deltas: Sequence[Tensor], *, passes: int) -> PairEstimate:
     """Means over the contexts, the last dimension of Δv (..., I, P, K), an order each."""
     others = [(delta.sum(-1, keepdim=True) - delta).sign() for delta in deltas]
     agreement = [
@@ -236,9 +244,6 @@ def _summary(deltas: Sequence[Tensor], orders: Sequence[int], pairs: Tensor, *, 
         for delta, sign in zip(deltas, others, strict=True)
     ]
     return PairEstimate(
-        list(orders),
-        max(delta.shape[-1] for delta in deltas),
-        pairs,
         torch.stack([delta.mean(-1) for delta in deltas], -1),
         torch.stack([delta.abs().mean(-1) for delta in deltas], -1),
         torch.stack(agreement, -1),

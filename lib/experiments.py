@@ -137,11 +137,11 @@ def attack(
     is made already. So many steps of PGD, or "epsilon 4", 20 steps of an eighth of 4/255 inside that ball, have no
     utility to reach: every image counts as having reached it. Raises ValueError for another name.
     """
-    goal, utility = attack_goal(name)
+    goal, level = attack_goal(name)
     if goal == "steps":
-        return pgd_steps(model, images, labels, epsilon=epsilon, step_size=step_size, steps=int(utility))
+        return pgd_steps(model, images, labels, epsilon=epsilon, step_size=step_size, steps=int(level))
     if goal == "epsilon":
-        return pgd_steps(model, images, labels, epsilon=utility / 255, step_size=utility / 255 / 8, steps=20)
+        return pgd_steps(model, images, labels, epsilon=level / 255, step_size=level / 255 / 8, steps=20)
     calibrated = partial(
         calibrated_pgd,
         model,
@@ -150,7 +150,7 @@ def attack(
         epsilon=epsilon,
         step_size=step_size,
         steps=steps,
-        utility=window(utility),
+        utility=window(level),
     )
     if goal == "untargeted":
         return calibrated()
@@ -213,21 +213,22 @@ def perturbed(
 
 def attack_goal(name: str, *, goals: Collection[str] = GOALS) -> tuple[str, float]:
     """The goal of an attack and its utility, number of steps, or ε in 255ths; raises ValueError for another name."""
-    goal, _, level = name.partition(" ")
+    goal, _, number = name.partition(" ")
     try:
-        utility = float(level)
+        level = float(number)
     except ValueError:
-        utility = -1.0
-    if goal not in goals or not utility > 0 or (goal == "steps" and utility % 1):
+        level = -1.0
+    if goal not in goals or not level > 0 or (goal == "steps" and level % 1):
+        elsewhere = "; 'interactions' alone measures controls" if goals is GOALS else ""
         raise ValueError(
             f"unknown attack {name!r}: write one of {', '.join(goals)} and a number above 0: "
-            "a utility, of 'steps' their number, of 'epsilon' 255ths; 'interactions' alone measures controls"
+            f"a utility, of 'steps' their number, of 'epsilon' 255ths{elsewhere}"
         )
-    return goal, utility
+    return goal, level
 
 
-def check_attacks(names: Sequence[str], *, goals: Collection[str] = GOALS) -> None:
-    """Raises ValueError where an attack is unknown, or named twice."""
+def check_attack_names(names: Sequence[str], *, goals: Collection[str] = GOALS) -> None:
+    """Raise ValueError for an attack that is unknown, or named twice."""
     for name in names:
         attack_goal(name, goals=goals)
     if len(set(names)) < len(names):
@@ -245,7 +246,7 @@ def pgd_steps(
     """``steps`` steps of untargeted PGD from the image itself, with the utility to which they happen to lead."""
     adversarial = pgd(model, images, labels, epsilon=epsilon, step_size=step_size, steps=steps)
     reached = torch.ones_like(labels, dtype=torch.bool)
-    return finished(model, images, labels, adversarial, reached=reached, steps=steps, passes=steps * len(images))
+    return finished(model, images, labels, adversarial, reached=reached, steps=steps)
 
 
 def measure(
@@ -298,7 +299,7 @@ def order_curves(
     resume: bool = True,
 ) -> xr.Dataset:
     """Carry out the measurement: one row an image, in blocks that an interrupted run does not measure again."""
-    check_attacks(asked.attacks, goals=(*GOALS, *controls.CONTROLS))
+    check_attack_names(asked.attacks, goals=(*GOALS, *controls.CONTROLS))
     if asked.category not in ("truth", "attacked"):
         raise ValueError(f"unknown category {asked.category!r}: choose 'truth' or 'attacked'")
     model = models.load(asked.dataset, asked.model, device=device)
@@ -309,10 +310,12 @@ def order_curves(
     goals = {name.partition(" ")[0] for name in asked.attacks}
     if goals & controls.CONTROLS.keys() and datasets.is_cloud(data.images):
         raise ValueError(f"the controls {', '.join(controls.CONTROLS)} are of images; {data.name} has point clouds")
+    # What does not fit is refused before any attack.
+    estimators.check_replicates(asked.replicates, orders=orders, errors=asked.errors)
+    game.named_value(asked.value)
     if not datasets.is_cloud(data.images):
-        players.grid(*images.shape[-2:], side=asked.grid)  # one that does not fit is refused before any attack
-    if asked.errors is not None:
-        estimators.check_errors(asked.errors, orders, replicates=asked.replicates)
+        name, size = designs.chosen(asked.sampling, design=asked.design, group=asked.group)
+        designs.design(name, players.grid(*images.shape[-2:], side=asked.grid), sampling=asked.sampling, group=size)
     if "masked" in goals and asked.baseline == "blur":
         raise ValueError("the control 'masked' averages over one masked value: it does not go with the baseline blur")
     source = models.load(asked.dataset, asked.source, device=device) if "transferred" in goals else model

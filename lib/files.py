@@ -14,7 +14,7 @@ console = Console(stderr=True)
 
 
 def key(command: str, *, inputs: Iterable[Tensor] = ()) -> str:
-    """A short hash that changes with the command, and with anything in the tensors that it is carried out on."""
+    """A short hash that changes with the command, and with any number in the tensors that it is carried out on."""
     digest = hashlib.sha256(command.encode())
     for tensor in inputs:
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

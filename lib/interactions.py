@@ -81,11 +81,16 @@ def exact_effects(interaction: Tensor) -> Tensor:
 
 
 def exact_disentanglement(values: Tensor) -> Tensor:
-    """D^(m) (..., n−1), mean over pairs of |I_ij^(m)| / E_S |Δv|; pairs that never interact are left out (Eq. 4)."""
+    """D^(m) (..., n−1), mean over pairs of |I_ij^(m)| / E_S |Δv| (Eq. 4).
+
+    Pairs that do not interact at that order, up to rounding, are left out.
+    """
     _, n = _table(values)
     upper = torch.ones(n, n, dtype=torch.bool).triu(1)
-    ratio = exact_interactions(values).abs()[..., upper] / exact_strengths(values)[..., upper]
-    return ratio.nanmean(-1)
+    strength = exact_strengths(values)[..., upper]
+    rounding = 100 * torch.finfo(values.dtype).eps * values.abs().amax(-1)[..., None, None]
+    ratio = exact_interactions(values).abs()[..., upper] / strength
+    return ratio.where(strength > rounding, torch.nan).nanmean(-1)
 
 
 def _table(values: Tensor) -> tuple[Tensor, int]:

@@ -160,14 +160,24 @@ def available() -> list[str]:
 
 
 def card(dataset: str, name: str) -> dict[str, Any]:
-    """The model card of a checkpoint: recipe, seed, time, accuracies, normalisation, SHA-256 of the weights."""
+    """The model card of a checkpoint: recipe, seed, time, accuracies, normalisation, SHA-256 of the weights.
+
+    Raises ValueError for an unknown model and a damaged card.
+    """
     path = CHECKPOINTS / dataset / f"{name}.json"
     if not path.exists():
         raise ValueError(
             f"unknown model {name!r} for the dataset {dataset!r}: choose one of {', '.join(available()) or 'none'}, "
             "or train one with 'python -m lib train'"
         )
-    return json.loads(path.read_text())
+    try:
+        about = json.loads(path.read_text())
+        missing = {"architecture", "options", "sha256"} - about.keys()
+    except (ValueError, AttributeError):
+        about, missing = {}, {"a JSON object"}
+    if missing:
+        raise ValueError(f"the model card {path} is damaged, it lacks {', '.join(sorted(missing))}: restore it")
+    return about
 
 
 def load(dataset: str, name: str, *, device: torch.device | str = "cpu") -> nn.Module:

@@ -56,7 +56,7 @@ def players_alone(
 
     Raises ValueError for point clouds, an attack unknown or named twice, a wrong baseline, or too few images.
     """
-    experiments.check_attacks(asked.attacks)
+    experiments.check_attack_names(asked.attacks)
     model = models.load(asked.dataset, asked.model, device=device)
     data = datasets.load(asked.dataset, "test", root=root)
     if datasets.is_cloud(data.images):

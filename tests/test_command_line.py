@@ -1,5 +1,6 @@
 """The command line: help with examples, real runs on photos, and one clear line for every wrong input."""
 
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,7 +21,7 @@ from lib import (
     singles,
     training,
 )
-from lib.__main__ import app, main
+from lib.__main__ import app, main, place
 
 ROOT = Path(__file__).parent.parent
 
@@ -128,7 +129,7 @@ class Asked(Exception):
     """Raised instead of measuring, with what is asked."""
 
 
-@pytest.mark.parametrize(
+MEASURING = pytest.mark.parametrize(
     ("command", "module", "function", "asked"),
     [
         ("interactions", experiments, "order_curves", experiments.OrderCurves(group=designs.SIGNED_PAIRS)),
@@ -139,6 +140,9 @@ class Asked(Exception):
         ("robustness", robustness, "robustness", robustness.Robustness()),
     ],
 )
+
+
+@MEASURING
 def test_a_command_without_options_asks_what_its_specification_does_without_arguments(
     command, module, function, asked, monkeypatch
 ):
@@ -149,3 +153,34 @@ def test_a_command_without_options_asks_what_its_specification_does_without_argu
     with pytest.raises(Asked) as found:
         CliRunner().invoke(app, [command], standalone_mode=False, catch_exceptions=False)
     assert found.value.args == (asked,)
+
+
+def other_than(value):
+    """Another value of the same kind as this default."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, str):
+        return "other"
+    return ("other 1", "other 2") if value == ("untargeted 8",) else (0.25, 0.5)
+
+
+@MEASURING
+def test_the_command_of_a_specification_asks_for_it(command, module, function, asked, monkeypatch):
+    """Every option is in the recorded command, and the command line heeds every one."""
+
+    def instead(asked, **_):
+        raise Asked(asked)
+
+    monkeypatch.setattr(module, function, instead)
+    wanted = replace(asked, **{name: other_than(value) for name, value in vars(asked).items()})
+    with pytest.raises(Asked) as found:
+        CliRunner().invoke(app, shlex.split(wanted.command())[3:], standalone_mode=False, catch_exceptions=False)
+    assert found.value.args == (wanted,)
+
+
+def test_results_of_one_command_on_two_folders_do_not_meet(tmp_path):
+    asked = experiments.OrderCurves()
+    looked_up, one, other = (place(asked, root) for root in (None, tmp_path / "one", tmp_path / "other"))
+    assert len({looked_up, one, other}) == 3 and place(asked, tmp_path / "one") == one

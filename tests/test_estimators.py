@@ -146,9 +146,8 @@ def test_contexts_of_lower_orders_are_subsets_of_those_of_higher_orders():
 def test_mean_and_disentanglement_by_hand():
     interaction = torch.tensor([[[1.0, 0.0], [-3.0, 2.0], [5.0, 0.0]]])
     strength = torch.tensor([[[2.0, 0.0], [3.0, 4.0], [5.0, 0.0]]])
-    pairs = torch.tensor([[[0, 1], [0, 2], [1, 2]]])
     agreement = torch.tensor([[[1.0, 0.0], [3.0, -2.0], [-5.0, 0.0]]])
-    estimate = estimators.PairEstimate([0, 1], 2, pairs, interaction, strength, agreement, 48)
+    estimate = estimators.PairEstimate(interaction, strength, agreement, 48)
     close(estimate.mean(), torch.tensor([[1.0, 2 / 3]]), 1e-6)
     close(estimate.disentanglement(estimate="upper"), torch.tensor([[(0.5 + 1 + 1) / 3, 0.5]]), 1e-6)
     close(estimate.disentanglement(estimate="lower"), torch.tensor([[(0.5 + 1 - 1) / 3, -0.5]]), 1e-6)
@@ -157,26 +156,21 @@ def test_mean_and_disentanglement_by_hand():
         estimate.disentanglement(estimate="best")
 
 
-def test_the_estimate_says_what_it_is(table):
-    pairs = torch.tensor([[[0, 1], [4, 2]]])
-    estimate = estimators.four_point(
-        table_game(table), n=6, pairs=pairs, orders=[3, 1], contexts=5, generators=generators(6, 1)
-    )
-    assert (estimate.orders, estimate.contexts) == ([3, 1], 5)
-    assert torch.equal(estimate.pairs, pairs)
-    assert estimate.passes == 4 * 2 * 5 * 2
-
-
 # Sampled interactions of a network.
+
+
+def three_pairs(seed, count):
+    """Three pairs an image of 4 × 4 players (I, 3, 2), each from a generator of its own."""
+    draws = [sampling.generator(seed, image, 1) for image in range(count)]
+    grid = players.grid(8, 8, side=4)
+    return torch.stack([sampling.pairs(grid, 3, sampling="neighbours", generator=draw) for draw in draws])
 
 
 def measure(model, images, labels, *, seed=0, batch_size=256, orders=(0, 3, 14)):
     """Three pairs and two contexts an image of 4 × 4 players; images (I, …) or variants (V, I, …)."""
     grid = players.grid(8, 8, side=4)
     count = images.shape[-4]
-    pairs = torch.stack(
-        [sampling.pairs(grid, 3, sampling="neighbours", generator=sampling.generator(seed, i, 1)) for i in range(count)]
-    )
+    pairs = three_pairs(seed, count)
     masking = game.MaskingGame(model, grid, images, labels, baseline=torch.full((1, 8, 8), 0.5), batch_size=batch_size)
     estimate = estimators.four_point(
         masking, n=16, pairs=pairs, orders=list(orders), contexts=2, generators=generators(seed, count)
@@ -204,7 +198,6 @@ def test_the_same_seed_gives_the_same_numbers_at_any_batch_size(dtype, tolerance
     for other in (seven, many):
         torch.testing.assert_close(other.interaction, one.interaction, rtol=0, atol=tolerance)
         torch.testing.assert_close(other.strength, one.strength, rtol=0, atol=tolerance)
-        assert torch.equal(other.pairs, one.pairs)
     again, _ = measure(model, images, labels, batch_size=7)
     assert torch.equal(again.interaction, seven.interaction)
 
@@ -234,6 +227,16 @@ def test_identical_variants_do_not_differ_at_all(network, pictures):
     assert estimate.interaction.any()
 
 
+@pytest.mark.parametrize("shape", [(3, 4, 2), (1, 3, 4, 2)])
+def test_a_change_is_between_two_variants_at_least(shape):
+    """And not between the first image and the others."""
+    means = estimators.OrderMeans([0, 1], torch.zeros(shape), 0)
+    with pytest.raises(
+        ValueError, match=r"a change is between variants: measure two at least.*got replicates of shape"
+    ):
+        means.change()
+
+
 def test_variants_are_measured_with_common_contexts(network, pictures):
     model = network(dtype=torch.float64)
     (images, labels), (other, _) = pictures(2, dtype=torch.float64), pictures(2, seed=1, dtype=torch.float64)
@@ -258,7 +261,7 @@ def test_an_image_is_measured_alike_in_any_company(network, pictures):
             baseline=torch.full((1, 8, 8), 0.5),
         ),
         n=16,
-        pairs=together.pairs[order],
+        pairs=three_pairs(0, 3)[order],
         orders=[0, 3, 14],
         contexts=2,
         generators=[sampling.generator(0, image) for image in order],
@@ -366,8 +369,7 @@ def test_of_pure_noise_the_lower_estimate_leaves_nothing():
     """The upper one leaves 0.8/√contexts of 0.8, the spread of |Δv|; a steady Δv gives 1 by both."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(4000, 1, 16, generator=generator, dtype=torch.float64)
-    pairs = torch.zeros(4000, 1, 2, dtype=torch.long)
-    summary = estimators._summary([noise, torch.ones_like(noise)], [1, 2], pairs, passes=0)
+    summary = estimators._summary([noise, torch.ones_like(noise)], passes=0)
     upper, lower = summary.disentanglement(estimate="upper"), summary.disentanglement(estimate="lower")
     assert upper[:, 0].mean().item() == pytest.approx(1 / 16**0.5, rel=0.05)
     consistent(lower[:, :1], torch.zeros(1, dtype=torch.float64))

@@ -66,6 +66,60 @@ def test_epsilon_zero_changes_nothing_at_all(tiny):
     assert np.all(found.difference == 0) and not found.reached.any() and np.all(found.utility == 0)
 
 
+def test_every_image_has_its_own_blur_whatever_its_block(tiny, monkeypatch):
+    asked = replace(ASKED, baseline="blur", images=5)
+    together = experiments.order_curves(asked, device=CPU)
+    monkeypatch.setitem(results.AT_ONCE, "cpu", 2)
+    apart = experiments.order_curves(asked, device=CPU)
+    assert np.allclose(apart.interaction, together.interaction, atol=1e-4)
+
+
+def test_whatever_is_asked_is_handed_on(tiny, monkeypatch):
+    """To the attacks and to the measurement, each keyword with what is asked and not with its default."""
+    asked = replace(
+        ASKED,
+        attacks=("masked 0.002", "transferred 0.002"),
+        epsilon=0.2,
+        step_size=0.01,
+        steps=3,
+        images=4,
+        grid=8,
+        baseline="zero",
+        value="logit",
+        source="resnet18-adversarial",
+        seed=5,
+        sampling="uniform",
+        replicates=17,
+        errors=(1.0, 2.0, 3.0),
+    )
+    given, load = {}, models.load
+    trained = {name: load("tiny", "resnet18-standard") for name in ("resnet18-standard", "resnet18-adversarial")}
+    monkeypatch.setattr(models, "load", lambda dataset, name, **_: trained[name])
+    for name in ("perturbed", "measure"):
+        function = getattr(experiments, name)
+        monkeypatch.setattr(
+            experiments, name, lambda *a, f=function, n=name, **k: (given.update({n: k}), f(*a, **k))[1]
+        )
+    experiments.order_curves(asked, device=CPU, batch_size=7)
+    rows, hidden = (given["measure"].pop(name) for name in ("rows", "baseline"))
+    assert len(rows) == 4 and not hidden.any()
+    assert given["measure"] == {
+        "orders": [0, 31, 62],
+        "replicates": 17,
+        "errors": (1.0, 2.0, 3.0),
+        "sampling": "uniform",
+        "design": "four_point",
+        "group": None,
+        "grid": 8,
+        "value": "logit",
+        "seed": 5,
+        "batch_size": 7,
+    }
+    assert given["perturbed"].pop("rows") == rows and not given["perturbed"].pop("baseline").any()
+    assert given["perturbed"].pop("source") is trained["resnet18-adversarial"]
+    assert given["perturbed"] == {"epsilon": 0.2, "step_size": 0.01, "steps": 3, "grid": 8, "seed": 5}
+
+
 def test_images_are_chosen_by_the_seed_among_the_correct_ones(tiny):
     model = models.load("tiny", "resnet18-standard")
     rows, images, labels = experiments.correct_images(model, tiny, 10, seed=0)
@@ -80,7 +134,10 @@ def test_images_are_chosen_by_the_seed_among_the_correct_ones(tiny):
     [
         ({"dataset": "mnist"}, "unknown model 'resnet18-standard' for the dataset 'mnist'"),
         ({"model": "vgg"}, "unknown model 'vgg' for the dataset 'tiny': choose one of tiny/resnet18-standard"),
-        ({"attacks": ("sideways 8",)}, "unknown attack 'sideways 8'"),
+        (
+            {"attacks": ("sideways 8",)},
+            "unknown attack 'sideways 8': write one of untargeted, .*shuffled.* and a number",
+        ),
         ({"attacks": ("untargeted",)}, "unknown attack 'untargeted'"),
         ({"epsilon": -0.1}, "epsilon must be at least 0"),
         ({"fractions": (0.5, 1.2)}, r"fraction of n−2 in \[0, 1\]; got 1.2"),
@@ -102,16 +159,10 @@ def test_images_are_chosen_by_the_seed_among_the_correct_ones(tiny):
             {"grid": 1, "fractions": (0.5,), "design": "signed_groups"},
             "an interaction is of two players at least; there are 1",
         ),
-        (
-            {"attacks": ("sideways 8",)},
-            "one of untargeted, targeted, steps, epsilon, .*shuffled.* and a number above 0",
-        ),
-        ({"errors": (0.1,)}, "errors must be positive, one for each of"),
-        ({"grid": 5}, "grid"),
     ],
 )
 def test_wrong_input_gives_one_clear_error_and_writes_nothing(tiny, changes, message, monkeypatch):
-    if changes.keys() & {"errors", "grid"}:
+    if "epsilon" not in changes and "reach orders" not in message:
         monkeypatch.setattr(experiments, "calibrated_pgd", lambda *_, **__: pytest.fail("attacked before"))
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         experiments.order_curves(replace(ASKED, **changes), device=CPU)
@@ -136,7 +187,7 @@ def test_steps_are_pgd_wherever_it_leads(tiny):
     model, (images, labels) = models.load("tiny", "resnet18-standard"), tiny.batch(slice(0, 9))
     found = experiments.attack(model, images, labels, "steps 3", epsilon=0.1, step_size=0.02)
     expected = pgd(model, images, labels, epsilon=0.1, step_size=0.02, steps=3)
-    assert torch.equal(found.images, expected) and found.reached.all() and found.passes == 27
+    assert torch.equal(found.images, expected) and found.reached.all() and found.steps.tolist() == [3] * 9
     drop = (model(images) - model(expected)).gather(1, labels[:, None])[:, 0]
     torch.testing.assert_close(found.utility, drop)
     assert torch.equal(found.classes, model(expected).argmax(1)) and (found.steps == 3).all()

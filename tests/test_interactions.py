@@ -291,6 +291,14 @@ def test_pairs_that_never_interact_are_left_out_of_the_disentanglement():
     close(interactions.exact_disentanglement(values), torch.ones(N - 1, dtype=torch.float64))
 
 
+def test_a_game_without_interactions_has_no_disentanglement():
+    """Worths that do not add up exactly: what rounding leaves of Δv is no interaction."""
+    worths = [0.1, 0.7, -0.3, 1.1, 0.9, -0.6]
+    values = as_table(lambda s: float(sum(worths[i] for i in sorted(s))), N)
+    assert 0 < interactions.exact_strengths(values).max() < 1e-14
+    assert interactions.exact_disentanglement(values).isnan().all()
+
+
 @pytest.mark.parametrize("quota", range(1, N + 1))
 def test_majority(quota):
     """v = [|S| ≥ q]: +1 at order q − 2, −1 at order q − 1, 0 elsewhere."""

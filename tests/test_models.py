@@ -239,6 +239,16 @@ def empty(content):
 
 
 @pytest.mark.parametrize(
+    ("text", "lacks"), [('{"sha', "a JSON object"), ("[]", "a JSON object"), ("{}", "architecture, ")]
+)
+def test_a_damaged_card(text, lacks, checkpoints):
+    folder, _ = checkpoints
+    (folder / "toy" / "resnet18-standard.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"resnet18-standard\.json is damaged, it lacks {lacks}"):
+        models.load("toy", "resnet18-standard")
+
+
+@pytest.mark.parametrize(
     "alter", [truncate, flip_a_bit_of_the_weights, flip_a_bit_of_the_header, lengthen, empty], ids=lambda f: f.__name__
 )
 def test_truncated_or_altered_weights(alter, checkpoints, empty_folder):

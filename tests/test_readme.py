@@ -85,7 +85,7 @@ def results_table() -> str:
             ("standard", claims.c03(reached(standard, strong), strong)),
             ("both", claims.c04(*on_both, equal)),
             ("standard", claims.c05(reached(standard, strong), strong)),
-            ("adversarial", claims.c05(on_both[1], equal)),
+            ("adversarially trained", claims.c05(on_both[1], equal)),
         ):
             for verdict in verdicts:
                 claim = verdict.claim.replace("|", "\\|")
