@@ -266,17 +266,22 @@ def test_results_are_labelled_and_count_their_passes(tiny):
         assert all(not variable.isnull().any() for variable in result.data_vars.values())
 
 
-def test_each_part_is_of_the_attack_the_images_and_the_seed_that_it_names(tiny):
+def test_each_part_is_of_the_attack_the_images_and_the_seed_that_it_names(tiny, monkeypatch):
     """Table 1 of the stopped attack; ranks, frequencies and entropies of the calibrated one; all drawn by the seed."""
-    found = parts.defenses(ASKED, device=CPU)
+    given, corrections = [], parts.corrections
+    monkeypatch.setattr(
+        parts, "corrections", lambda _, pair, *a, **k: given.append(pair) or corrections(_, pair, *a, **k)
+    )
+    found = parts.defenses(replace(ASKED, attack="untargeted 0.002"), device=CPU)
     model = models.load("tiny", "resnet18-standard")
     rows, x, y = experiments.correct_images(model, tiny, 5, seed=1)
     of = {"baseline": experiments.baseline("mean", tiny), "rows": rows.tolist(), "seed": 1}
     attacked = parts.both_attacks(model, x, y)
-    by_hand = parts.corrections(model, torch.stack([x, attacked[parts.STOPPED]]), y, draws=2, **of)
+    by_hand = corrections(model, torch.stack([x, attacked[parts.STOPPED]]), y, draws=2, **of)
+    assert torch.equal(given[0], torch.stack([x, attacked[parts.STOPPED]])) and not torch.equal(*attacked.values())
     assert np.array_equal(found["images"].corrected, by_hand.corrected)
     few, labels, of["rows"] = x[:3], y[:3], of["rows"][:3]
-    pair = torch.stack([few, experiments.attack(model, few, labels, "untargeted 0.5").images])
+    pair = torch.stack([few, experiments.attack(model, few, labels, "untargeted 0.002").images])
     games = [
         parts.amplitudes(pair),
         parts.entropies(model, pair, labels, **of),
