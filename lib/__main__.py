@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lib import contexts as the_contexts
-from lib import datasets, defense_experiments, designs, experiments, ledger, models, results, training
+from lib import controls, datasets, defense_experiments, designs, experiments, ledger, models, results, training
 from lib import disentanglement as the_disentanglement
 from lib import robustness as the_robustness
 from lib import singles as the_singles
@@ -50,8 +50,11 @@ BatchSize = Annotated[
 def writable(path: Path | None) -> Path | None:
     """The place of a result, its folder made; raises OSError where nothing can be written, before all is measured."""
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=path.parent).close()
+        except OSError as error:
+            raise OSError(f"nothing can be written at {path}: {error.strerror}") from error
     return path
 
 
@@ -105,7 +108,7 @@ def attack(
     dataset: DatasetName = "photos",
     model: ModelName = "resnet18-standard",
     attack: Annotated[str, typer.Option(help="goal and utility, as 'untargeted 8' or 'targeted 2'")] = "untargeted 8",
-    epsilon: Annotated[float, typer.Option(help="greatest change of a pixel in [0, 1]")] = 32 / 255,
+    epsilon: Annotated[float, typer.Option(help="greatest change of a pixel in [0, 1]; 8/255 is 0.0314")] = 32 / 255,
     step_size: Annotated[float, typer.Option(help="first step; halved near the utility")] = 2 / 255,
     steps: Annotated[int, typer.Option(help="steps of the attack, at most")] = 100,
     images: Images = 100,
@@ -139,9 +142,13 @@ def interactions(
     dataset: DatasetName = "photos",
     model: ModelName = "resnet18-standard",
     attack: Annotated[
-        list[str] | None, typer.Option(help="repeatable: 'untargeted 8', 'targeted 2', 'steps 16', 'shuffled 8', …")
+        list[str] | None,
+        typer.Option(
+            help="repeatable: 'untargeted 8', 'targeted 2', 'steps 16', 'epsilon 4', or a control and its utility, "
+            f"of {', '.join(controls.CONTROLS)}"
+        ),
     ] = None,
-    epsilon: Annotated[float, typer.Option(help="greatest change of a pixel in [0, 1]")] = 32 / 255,
+    epsilon: Annotated[float, typer.Option(help="greatest change of a pixel in [0, 1]; 8/255 is 0.0314")] = 32 / 255,
     step_size: Annotated[float, typer.Option(help="first step of the attack")] = 2 / 255,
     steps: Annotated[int, typer.Option(help="steps of the attack, at most")] = 100,
     sampling: SamplingName = "neighbours",

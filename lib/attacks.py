@@ -48,7 +48,7 @@ def pgd(
     (targeted). A ``generator`` asks for a random start inside the ball; without one the start is the image itself.
     With ``early_stop`` an image keeps the first perturbation, be it its start, whose prediction has left or reached
     its label, and takes no part in later passes. The memory format of the images is kept.
-    Raises ValueError for bad images, labels, norm, or a negative epsilon.
+    Raises ValueError for bad images, labels, norm, or an epsilon below 0 or, in ℓ∞, above 1.
     """
     check_attack(images, labels, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
     adversarial = images.clone()
@@ -80,8 +80,10 @@ def check_attack(
     check_images(images)
     if labels.shape != images.shape[:1] or labels.is_floating_point():
         raise ValueError(f"labels must be {len(images)} integers, one an image; got {tuple(labels.shape)}")
-    if not (math.isfinite(epsilon) and epsilon >= 0):
-        raise ValueError(f"epsilon must be at least 0, in units of the [0, 1] image (8/255 = 0.0314); got {epsilon}")
+    if not (math.isfinite(epsilon) and epsilon >= 0 and (norm != "linf" or epsilon <= 1)):
+        raise ValueError(
+            f"epsilon must be at least 0 and in units of the [0, 1] image, at most 1 (8/255 = 0.0314); got {epsilon}"
+        )
     if not (math.isfinite(step_size) and step_size >= 0) or steps < 0:
         raise ValueError(f"step_size and steps must be at least 0; got {step_size} and {steps}")
     if norm not in ("linf", "l2"):

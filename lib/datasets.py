@@ -99,9 +99,10 @@ def check_images(images: Tensor, *, shape: tuple[int, ...] | None = None) -> Non
 def check_classes(data: "Dataset", logits: Tensor) -> None:
     """Raise ValueError unless the ``logits`` (B, classes) of a model are of as many classes as the ``data`` have."""
     if logits.shape[1] != len(data.classes):
+        first = ", ".join([*data.classes[:3], *("…" for _ in data.classes[3:4])])
         raise ValueError(
-            f"the model tells {logits.shape[1]} classes apart, {data.name} has {len(data.classes)} "
-            f"({', '.join(data.classes[:3])}, …): give a folder of every one of its classes"
+            f"the model tells {logits.shape[1]} classes apart, {data.name} has {len(data.classes)} ({first}): "
+            "give a folder of every one of its classes"
         )
 
 
@@ -292,10 +293,11 @@ def places(name: str, root: str | Path | None = None) -> list[Path]:
 
 def _not_found(name: str, root: str | Path | None, remedy: str) -> FileNotFoundError:
     """The error that says where the dataset ``name`` was looked for, and what to do."""
+    if root is not None:
+        return FileNotFoundError(f"{name} was not found. Looked at root ({root}) alone. {remedy}")
     return FileNotFoundError(
-        f"{name} was not found. Looked, in this order, at root ({root if root is not None else 'not given'}), at the "
-        f"environment variable {DATA_VARIABLE} ({os.environ.get(DATA_VARIABLE, 'not set')}, its folder {name}) and at "
-        f"{LOCAL_DATA / name}. {remedy}"
+        f"{name} was not found. Looked, in this order, at root (not given), at the environment variable "
+        f"{DATA_VARIABLE} ({os.environ.get(DATA_VARIABLE, 'not set')}, its folder {name}) and at {LOCAL_DATA / name}. {remedy}"
     )
 
 

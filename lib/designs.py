@@ -123,9 +123,11 @@ def signed_groups(players: Players, *, group: int) -> Design:
         padded[number, : len(pairs)] = pairs
 
     def draw(order: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        check_orders([order], n)
         if not 1 <= order <= n - 3:
             raise ValueError(
-                f"signed groups of {n} players reach orders in 1..{n - 3}; got {order}: use four_point there"
+                f"signed groups of {n} players reach orders in 1..{n - 3}; got {order}: leave that order out, or use "
+                "the design four_point"
             )
         p = order / (n - 2)
         c = min(p, 1 - p) ** 2

@@ -263,7 +263,7 @@ def measure(
     design: str | None = None,
     group: int | None = None,
     grid: int = 16,
-    value: str = "log_probability",
+    value: str | game.Value = "log_probability",
     seed: int = 0,
     batch_size: int | None = None,
 ) -> estimators.OrderMeans:
@@ -272,8 +272,11 @@ def measure(
     ``rows`` (I,) names the images: with the seed it decides the draws of each, whatever else is measured with it; with
     ``errors`` their number is that which all the images together need.
     ``design`` and ``group`` None are those that need the fewest passes for the sampling. Each point cloud has players
-    of its own, the regions of its first variant.
+    of its own, the regions of its first variant. ``value`` is a name of ``game.VALUES`` or a function of its kind.
+    Raises ValueError for rows that do not name the images, and what designs, players and games raise.
     """
+    if not 0 < len(rows) == images.shape[-4]:
+        raise ValueError(f"rows name the images, at least one; got {len(rows)} for {images.shape[-4]} images")
     name, size = designs.chosen(sampling, design=design, group=group)
     of: players.Players | list[players.Players]
     drawing: designs.Design | list[designs.Design]
@@ -283,9 +286,8 @@ def measure(
     else:
         of = players.grid(*images.shape[-2:], side=grid)
         drawing = designs.design(name, of, sampling=sampling, group=size)
-    played = game.MaskingGame(
-        model, of, images, labels, baseline=baseline, value=game.named_value(value), batch_size=batch_size
-    )
+    v = game.named_value(value) if isinstance(value, str) else value
+    played = game.MaskingGame(model, of, images, labels, baseline=baseline, value=v, batch_size=batch_size)
     seeds = [(seed, row) for row in rows]
     return estimators.order_means(played, drawing, orders=orders, replicates=replicates, errors=errors, seeds=seeds)
 

@@ -172,7 +172,10 @@ class MaskingGame:
                     raise
                 self.batch_size = (stop - start) // 2
                 continue
-            values[start:stop] = self.value(logits.to(images.dtype), self.labels[owner])
+            found = self.value(logits.to(images.dtype), self.labels[owner])
+            if found.shape != owner.shape:
+                raise ValueError(f"v must be ({len(owner)},), one value a row of logits; got {tuple(found.shape)}")
+            values[start:stop] = found
             self.passes += stop - start
             start = stop
         return values.view(count, each)

@@ -97,6 +97,8 @@ def _table(values: Tensor) -> tuple[Tensor, int]:
     n = values.shape[-1].bit_length() - 1
     if values.shape[-1] != 2**n:
         raise ValueError(f"a table of values has 2^n entries, one a coalition; got {values.shape[-1]}")
+    if not values.is_floating_point():
+        raise ValueError(f"a table of values holds floats, of which means are taken; got {values.dtype}")
     return all_coalitions(n), n
 
 

@@ -263,10 +263,14 @@ def write(path: Path = LEDGER, *, folder: Path = results.PUBLISHED) -> Path:
 
 
 def read(path: Path = LEDGER) -> list[dict[str, Any]]:
-    """The rows of the ledger as it is stored; raises FileNotFoundError where there is none."""
+    """The rows of the ledger as stored; raises FileNotFoundError where there is none, ValueError for a damaged one."""
     if not path.exists():
         raise FileNotFoundError(f"no ledger {path}: write one with 'python -m lib claims --write'")
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no ledger: write it anew with 'python -m lib claims --write' ({error})") from error
+    return rows
 
 
 def table(*ids: str, path: Path = LEDGER) -> pd.DataFrame:

@@ -166,9 +166,12 @@ def card(dataset: str, name: str) -> dict[str, Any]:
     """
     path = CHECKPOINTS / dataset / f"{name}.json"
     if not path.exists():
+        known = [each.partition("/") for each in available()]
+        of_it = [model for of, _, model in known if of == dataset]
+        elsewhere = ", ".join(dict.fromkeys(of for of, _, _ in known)) or "no dataset"
+        choices = f"choose one of {', '.join(of_it)}" if of_it else f"there are models for {elsewhere}"
         raise ValueError(
-            f"unknown model {name!r} for the dataset {dataset!r}: choose one of {', '.join(available()) or 'none'}, "
-            "or train one with 'python -m lib train'"
+            f"unknown model {name!r} for the dataset {dataset!r}: {choices}, or train one with 'python -m lib train'"
         )
     try:
         about = json.loads(path.read_text())

@@ -14,11 +14,27 @@ REGIONS = 32
 
 @dataclass(frozen=True)
 class Players:
-    """``partition`` (H, W) int64 names the player of each pixel; ``neighbours`` (pairs, 2) lists players that touch."""
+    """``partition`` (H, W) int64 names the player of each pixel; ``neighbours`` (pairs, 2) lists players that touch.
+
+    Raises ValueError unless every player 0..n−1 has a pixel, and neighbours are two different players.
+    """
 
     n: int
     partition: Tensor
     neighbours: Tensor
+
+    def __post_init__(self) -> None:
+        named = self.partition.unique().tolist()
+        if named != list(range(self.n)):
+            raise ValueError(
+                f"a partition into {self.n} players names each of 0..{self.n - 1} and no other; "
+                f"got {len(named)} names, {named[0]} to {named[-1]}"
+            )
+        pairs = self.neighbours
+        if pairs.ndim != 2 or pairs.shape[1] != 2 or not ((pairs >= 0) & (pairs < self.n)).all():
+            raise ValueError(f"neighbours must be (pairs, 2) players of 0..{self.n - 1}; got {tuple(pairs.shape)}")
+        if (pairs[:, 0] == pairs[:, 1]).any():
+            raise ValueError("neighbours must be two different players; got one beside itself")
 
     def expand(self, coalitions: Tensor) -> Tensor:
         """Pixel masks bool (B, 1, H, W) of the coalitions bool (B, n): True where the pixel is kept."""

@@ -89,5 +89,8 @@ def orders(n: int, fractions: list[float]) -> list[int]:
 def check_orders(orders: Sequence[int], n: int) -> None:
     """Raise ValueError unless every order is an integer in 0..n−2."""
     for order in orders:
-        if int(order) != order or not 0 <= order <= n - 2:
-            raise ValueError(f"an interaction of {n} players has an order in 0..{n - 2}; got {order}")
+        if not isinstance(order, int | np.integer) or not 0 <= order <= n - 2:
+            raise ValueError(
+                f"an interaction of {n} players has an order in 0..{n - 2}; got {order}: "
+                "sampling.orders makes orders of fractions"
+            )

@@ -220,7 +220,7 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
     if about.epochs * batches < 5:
         raise ValueError(
             f"{about.epochs} epochs of {len(data)} images are {about.epochs * batches} batches of {about.batch_size}: "
-            "at least 5 batches are needed, so train longer, or with a smaller batch_size"
+            "at least 5 batches are needed, so train longer, or on more images"
         )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,

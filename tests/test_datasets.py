@@ -320,7 +320,9 @@ def test_a_miss_writes_nothing(no_network):
 
 
 def test_a_missing_root_lists_it_and_downloads_nothing(no_network, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"at root \(.*nowhere\), .*no download is tried where root is given"):
+    with pytest.raises(
+        FileNotFoundError, match=r"at root \(.*nowhere\) alone\. .*no download is tried where root is given"
+    ):
         datasets.load("cifar10", root=tmp_path / "nowhere")
     assert not no_network and not list(Path().rglob("*")) and not (tmp_path / "nowhere").exists()
 

@@ -120,6 +120,17 @@ def test_whatever_is_asked_is_handed_on(tiny, monkeypatch):
     assert given["perturbed"] == {"epsilon": 0.2, "step_size": 0.01, "steps": 3, "grid": 8, "seed": 5}
 
 
+def test_a_value_of_ones_own_and_rows_that_do_not_name_the_images(tiny):
+    model, (images, labels) = models.load("tiny", "resnet18-standard"), tiny.batch(slice(0, 3))
+    asked = {"baseline": images.mean(0), "orders": [7], "replicates": 2, "grid": 4, "rows": [0, 1, 2]}
+    named = experiments.measure(model, images, labels, value="logit", **asked)
+    own = experiments.measure(model, images, labels, value=game.logit, **asked)
+    assert torch.equal(own.replicates, named.replicates)
+    for few in (images[:0], images[:2]):
+        with pytest.raises(ValueError, match=f"rows name the images, at least one; got 3 for {len(few)} images"):
+            experiments.measure(model, few, labels[: len(few)], **asked)
+
+
 def test_images_are_chosen_by_the_seed_among_the_correct_ones(tiny):
     model = models.load("tiny", "resnet18-standard")
     rows, images, labels = experiments.correct_images(model, tiny, 10, seed=0)
@@ -133,7 +144,7 @@ def test_images_are_chosen_by_the_seed_among_the_correct_ones(tiny):
     ("changes", "message"),
     [
         ({"dataset": "mnist"}, "unknown model 'resnet18-standard' for the dataset 'mnist'"),
-        ({"model": "vgg"}, "unknown model 'vgg' for the dataset 'tiny': choose one of tiny/resnet18-standard"),
+        ({"model": "vgg"}, "unknown model 'vgg' for the dataset 'tiny': choose one of resnet18-standard"),
         (
             {"attacks": ("sideways 8",)},
             "unknown attack 'sideways 8': write one of untargeted, .*shuffled.* and a number",

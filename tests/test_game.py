@@ -295,6 +295,14 @@ def test_tf32_is_far_below_the_sampling_error(training):
     assert (change > 0).all() and (change < 1e-3).all(), "it adds less than a thousandth to the sampling variance"
 
 
+@pytest.mark.parametrize("value", [lambda logits, _: logits.mean(), lambda logits, _: logits[:, :1]])
+def test_a_value_that_is_not_one_number_a_row_is_refused(value, network, pictures):
+    (images, labels), grid = pictures(2), players.grid(8, 8, side=2)
+    played = game.MaskingGame(network(), grid, images, labels, baseline=images.mean(0), value=value)
+    with pytest.raises(ValueError, match=r"v must be \(6,\), one value a row of logits; got "):
+        played(torch.ones(2, 3, 4, dtype=torch.bool))
+
+
 def test_a_model_in_training_mode_is_refused(network, pictures):
     """Its batch normalisation would see the other images, its dropout is chance; without these no mode matters."""
     (images, labels), grid = pictures(2), players.grid(8, 8, side=2)

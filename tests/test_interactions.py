@@ -328,6 +328,14 @@ def test_enumeration_is_refused(n, empty_folder):
         interactions.all_coalitions(n)
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64])
+def test_a_table_of_integers_is_refused(dtype, empty_folder):
+    """Their means would be cut down to integers."""
+    for of in (interactions.exact_interactions, interactions.exact_shapley, interactions.exact_disentanglement):
+        with pytest.raises(ValueError, match=rf"holds floats, of which means are taken; got {dtype}"):
+            of(torch.ones(8, dtype=dtype))
+
+
 @pytest.mark.parametrize("entries", [5, 63, 65])
 def test_a_table_has_2_to_the_n_entries(entries, empty_folder):
     with pytest.raises(ValueError, match=rf"table of values has 2\^n entries.*got {entries}"):

@@ -80,6 +80,12 @@ def test_a_missing_ledger_says_how_to_write_one(tmp_path):
         ledger.read(tmp_path / "claims.json")
 
 
+def test_a_damaged_ledger_says_so(tmp_path):
+    (tmp_path / "claims.json").write_text('[{"id"')
+    with pytest.raises(ValueError, match=r"claims\.json is no ledger: write it anew with 'python -m lib claims"):
+        ledger.read(tmp_path / "claims.json")
+
+
 def test_a_table_shows_the_stored_rows_of_its_claims():
     shown = ledger.table("C03", "C15")
     stored = [row for row in ledger.read() if row["id"] in ("C03", "C15") and row["verdict"] != "not run"]

@@ -267,16 +267,21 @@ def test_missing_weights(checkpoints, empty_folder):
         models.load("toy", "resnet18-standard")
 
 
-@pytest.mark.parametrize(("dataset", "name"), [("toy", "resnet50-standard"), ("cifar100", "resnet18-standard")])
-def test_unknown_model(dataset, name, checkpoints, empty_folder):
-    choices = "choose one of other/resnet18-adversarial, toy/resnet18-standard, or train one"
+@pytest.mark.parametrize(
+    ("dataset", "name", "choices"),
+    [
+        ("toy", "resnet50-standard", "choose one of resnet18-standard, or train one"),
+        ("cifar100", "resnet18-standard", "there are models for other, toy, or train one"),
+    ],
+)
+def test_unknown_model(dataset, name, choices, checkpoints, empty_folder):
     with pytest.raises(ValueError, match=rf"unknown model '{name}' for the dataset '{dataset}': {choices}"):
         models.load(dataset, name)
 
 
 def test_unknown_model_where_there_is_none(monkeypatch, tmp_path, empty_folder):
     monkeypatch.setattr(models, "CHECKPOINTS", tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"choose one of none, or train one with 'python -m lib train'"):
+    with pytest.raises(ValueError, match=r"there are models for no dataset, or train one with 'python -m lib train'"):
         models.card("toy", "resnet18-standard")
 
 

@@ -141,3 +141,21 @@ def test_expand_each_keeps_the_pixels_of_each_coalition_by_its_own_partition():
 def test_regions_that_cannot_be(cloud, options, message, empty_folder):
     with pytest.raises(ValueError, match=message):
         players.regions(cloud, **options)
+
+
+TWO = torch.tensor([[0, 0], [1, 1]])
+
+
+@pytest.mark.parametrize(
+    ("n", "partition", "neighbours", "message"),
+    [
+        (3, TWO, [[0, 1]], r"into 3 players names each of 0\.\.2 and no other; got 2 names, 0 to 1"),
+        (2, TWO + 1, [[0, 1]], r"into 2 players names each of 0\.\.1 and no other; got 2 names, 1 to 2"),
+        (2, TWO, [[0, 2]], r"neighbours must be \(pairs, 2\) players of 0\.\.1"),
+        (2, TWO, [0, 1], r"neighbours must be \(pairs, 2\) players of 0\.\.1; got \(2,\)"),
+        (2, TWO, [[1, 1]], "two different players; got one beside itself"),
+    ],
+)
+def test_players_of_ones_own_that_do_not_fit_are_refused(n, partition, neighbours, message):
+    with pytest.raises(ValueError, match=message):
+        players.Players(n, partition, torch.tensor(neighbours))

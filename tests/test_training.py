@@ -293,7 +293,9 @@ def test_another_seed_is_another_checkpoint_from_one_of_its_own():
 
 
 def test_an_unknown_initial_checkpoint(empty_folder):
-    with pytest.raises(ValueError, match=r"unknown model 'resnet18-nothing' for the dataset 'toy': choose one of none"):
+    with pytest.raises(
+        ValueError, match=r"unknown model 'resnet18-nothing' for the dataset 'toy': there are models for no"
+    ):
         run(toy(), replace(STANDARD, initial="resnet18-nothing"), resume=False)
 
 
