@@ -295,9 +295,10 @@ def _not_found(name: str, root: str | Path | None, remedy: str) -> FileNotFoundE
     """The error that says where the dataset ``name`` was looked for, and what to do."""
     if root is not None:
         return FileNotFoundError(f"{name} was not found. Looked at root ({root}) alone. {remedy}")
+    variable = f"{DATA_VARIABLE} ({os.environ.get(DATA_VARIABLE, 'not set')}, its folder {name})"
     return FileNotFoundError(
-        f"{name} was not found. Looked, in this order, at root (not given), at the environment variable "
-        f"{DATA_VARIABLE} ({os.environ.get(DATA_VARIABLE, 'not set')}, its folder {name}) and at {LOCAL_DATA / name}. {remedy}"
+        f"{name} was not found. Looked, in this order, at root (not given), at the environment variable {variable} "
+        f"and at {LOCAL_DATA / name}. {remedy}"
     )
 
 
