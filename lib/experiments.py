@@ -275,8 +275,6 @@ def measure(
     of its own, the regions of its first variant. ``value`` is a name of ``game.VALUES`` or a function of its kind.
     Raises ValueError for rows that do not name the images, and what designs, players and games raise.
     """
-    if not 0 < len(rows) == images.shape[-4]:
-        raise ValueError(f"rows name the images, at least one; got {len(rows)} for {images.shape[-4]} images")
     name, size = designs.chosen(sampling, design=design, group=group)
     of: players.Players | list[players.Players]
     drawing: designs.Design | list[designs.Design]
@@ -288,6 +286,8 @@ def measure(
         drawing = designs.design(name, of, sampling=sampling, group=size)
     v = game.named_value(value) if isinstance(value, str) else value
     played = game.MaskingGame(model, of, images, labels, baseline=baseline, value=v, batch_size=batch_size)
+    if not 0 < len(rows) == images.shape[-4]:
+        raise ValueError(f"rows name the images, at least one; got {len(rows)} for {images.shape[-4]} images")
     seeds = [(seed, row) for row in rows]
     return estimators.order_means(played, drawing, orders=orders, replicates=replicates, errors=errors, seeds=seeds)
 
