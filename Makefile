@@ -12,7 +12,7 @@ book: $(INSTALLED) ## execute the notebooks and build the pages: _build/html/ind
 	$(PYTHON) -m lib book
 
 pdf: $(INSTALLED) ## print the book as last executed, or as stored, by chromium: _build/book.pdf
-	$(PYTHON) -c 'from lib import book; print(book.pdf())'
+	$(PYTHON) -m lib pdf
 
 test: $(INSTALLED) ## run every test, notebook and page, and check style and types
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses logical --nbval-lax tests book

@@ -484,6 +484,14 @@ def book(
     console.print(f"the book is at {page}")
 
 
+@app.command(epilog="Example: [bold]python -m lib pdf[/bold]")
+def pdf() -> None:
+    """Print the book as last executed, or as stored, by chromium: _build/book.pdf."""
+    from lib import book as the_book  # as above
+
+    console.print(f"the book is at {the_book.pdf()}")
+
+
 def numbers(text: str, *, what: str) -> tuple[float, ...]:
     """The numbers of "0.1,0.5,0.95"; raises ValueError for anything else."""
     try:

@@ -91,6 +91,14 @@ def test_wrong_input_ends_with_one_line(arguments, message, monkeypatch, capsys)
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
 
 
+def test_printing_without_a_browser_ends_with_one_line(monkeypatch, capsys):
+    monkeypatch.setattr("lib.book.BROWSERS", ())
+    monkeypatch.setattr(sys, "argv", ["lib", "pdf"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2 and capsys.readouterr().err.startswith("error: printing the book needs one of")
+
+
 def test_a_full_disk_ends_with_one_line(monkeypatch, capsys):
     def full():
         raise OSError(28, "No space left on device")
