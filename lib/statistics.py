@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-RESAMPLES = 2000
+RESAMPLES = 10_000
+"""Of the images, for an interval: the draw then moves an end by about 3% of the standard error over images."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,13 @@ def interval(samples: ArrayLike, *, seed: int = 0) -> Interval:
     """
     values = _images(samples)
     bootstrap = stats.bootstrap(
-        (values,), np.mean, n_resamples=RESAMPLES, axis=0, method="percentile", rng=np.random.default_rng(seed)
+        (values,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        batch=1000,  # as many in memory at once
+        axis=0,
+        method="percentile",
+        rng=np.random.default_rng(seed),
     )
     low, high = bootstrap.confidence_interval
     return Interval(values.mean(0), low, high, images=len(values))
