@@ -82,7 +82,7 @@ def check_attack(
         raise ValueError(f"labels must be {len(images)} integers, one an image; got {tuple(labels.shape)}")
     if not (math.isfinite(epsilon) and epsilon >= 0 and (norm != "linf" or epsilon <= 1)):
         raise ValueError(
-            f"epsilon must be at least 0 and in units of the [0, 1] image, at most 1 (8/255 = 0.0314); got {epsilon}"
+            f"epsilon must be at least 0, in ℓ∞ at most 1, in units of the [0, 1] image (8/255 = 0.0314); got {epsilon}"
         )
     if not (math.isfinite(step_size) and step_size >= 0) or steps < 0:
         raise ValueError(f"step_size and steps must be at least 0; got {step_size} and {steps}")

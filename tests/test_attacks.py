@@ -290,7 +290,7 @@ ERRORS = [
     ({"epsilon": -0.1}, r"epsilon must be at least 0.*got -0\.1"),
     ({"epsilon": math.nan}, r"epsilon must be at least 0.*got nan"),
     ({"epsilon": math.inf}, r"epsilon must be at least 0.*got inf"),
-    ({"epsilon": 8.0}, r"epsilon must be .*at most 1 \(8/255 = 0\.0314\); got 8\.0"),
+    ({"epsilon": 8.0}, r"epsilon must be .*at most 1, .* \(8/255 = 0\.0314\); got 8\.0"),
     ({"step_size": -0.1}, r"step_size and steps must be at least 0; got -0\.1 and 3"),
     ({"labels": torch.tensor([0, 4]), "steps": 0}, r"labels must lie in 0\.\.3 .*got values from 0 to 4"),
     ({"steps": -1}, r"step_size and steps must be at least 0; got 0\.1 and -1"),
