@@ -99,7 +99,7 @@ def check_images(images: Tensor, *, shape: tuple[int, ...] | None = None) -> Non
 def check_classes(data: "Dataset", logits: Tensor) -> None:
     """Raise ValueError unless the ``logits`` (B, classes) of a model are of as many classes as the ``data`` have."""
     if logits.shape[1] != len(data.classes):
-        first = ", ".join([*data.classes[:3], *("…" for _ in data.classes[3:4])])
+        first = ", ".join(data.classes[:3]) + (", …" if len(data.classes) > 3 else "")
         raise ValueError(
             f"the model tells {logits.shape[1]} classes apart, {data.name} has {len(data.classes)} ({first}): "
             "give a folder of every one of its classes"
