@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.datasets import check_images, check_labels
+from lib.datasets import check_images, check_labels, class_count
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From logits (B, classes) and labels (B,) to one loss an image (B,)."""
@@ -56,7 +56,7 @@ def pgd(
         adversarial = random_start(images, epsilon=epsilon, norm=norm, generator=generator)
     if steps == 0:
         with torch.no_grad():
-            check_labels(labels, images=len(images), classes=model(images[:1]).shape[1])
+            check_labels(labels, images=len(images), classes=class_count(model(images[:1])))
     sign = -1.0 if targeted else 1.0
     rows = torch.arange(len(images), device=images.device)
     active: Tensor | slice = slice(None)
@@ -97,7 +97,7 @@ def loss_gradient(
     images = images.detach().requires_grad_(True)
     with torch.enable_grad():
         logits = model(images)
-        check_labels(labels, images=len(images), classes=logits.shape[1])
+        check_labels(labels, images=len(images), classes=class_count(logits))
         (gradient,) = torch.autograd.grad(loss(logits, labels).sum(), images)
     return gradient, logits.detach()
 
@@ -197,7 +197,7 @@ def calibrated_pgd(
             return gradient_of(points, classes), model(points)
 
     gradient, clean = looked(images, goal)
-    check_labels(labels, images=len(images), classes=clean.shape[1])
+    check_labels(labels, images=len(images), classes=class_count(clean))
     adversarial, gradient = images.clone(), sign * gradient
     reach = clean.new_zeros(len(images))
     classes = clean.argmax(1)
@@ -248,7 +248,7 @@ def calibrated_path(
         raise ValueError(f"a path is followed in at least 1 step; got {steps}")
     with torch.no_grad():
         clean = model(images)
-        check_labels(labels, images=len(images), classes=clean.shape[1])
+        check_labels(labels, images=len(images), classes=class_count(clean))
         short, far = torch.zeros(len(images)).to(images), torch.ones(len(images)).to(images)
         amount, taken = far, torch.zeros_like(labels)
         for _ in range(steps):

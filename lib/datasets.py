@@ -96,12 +96,21 @@ def check_images(images: Tensor, *, shape: tuple[int, ...] | None = None) -> Non
         )
 
 
+def class_count(logits: Tensor) -> int:
+    """How many classes the logits (B, classes) of a model are of; raises ValueError for another output."""
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
+        got = f"{tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise ValueError(f"a model must give logits (B, classes), of 2 classes or more; got {got}: wrap the model")
+    return logits.shape[1]
+
+
 def check_classes(data: "Dataset", logits: Tensor) -> None:
     """Raise ValueError unless the ``logits`` (B, classes) of a model are of as many classes as the ``data`` have."""
-    if logits.shape[1] != len(data.classes):
+    classes = class_count(logits)
+    if classes != len(data.classes):
         first = ", ".join(data.classes[:3]) + (", …" if len(data.classes) > 3 else "")
         raise ValueError(
-            f"the model tells {logits.shape[1]} classes apart, {data.name} has {len(data.classes)} ({first}): "
+            f"the model tells {classes} classes apart, {data.name} has {len(data.classes)} ({first}): "
             "give a folder of every one of its classes"
         )
 

@@ -128,7 +128,7 @@ def interactions_of_transformed(
 ) -> xr.Dataset:
     """I^(m) of the ``SUBJECTS`` (2, I, C, H, W) under each transform, all on common coalitions (Figure 6, right)."""
     shown = torch.stack([transformed(x, name, rows=rows, seed=seed) for x in variants for name in transforms])
-    orders = sampling.orders(grid**2, list(fractions))
+    orders = sampling.orders(grid**2, fractions)
     estimate = experiments.measure(
         model,
         shown,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.attacks import pgd
-from lib.datasets import check_images, check_labels
+from lib.datasets import check_images, check_labels, class_count
 
 Defense = Callable[[Tensor, Sequence[torch.Generator]], Tensor]
 """From images (B, C, H, W) and a generator for each to images of the same shape: ``partial(dropout, rate=0.1)``."""
@@ -103,7 +103,7 @@ def recognised(
         hits = torch.zeros(len(images[rows]), device=images.device)
         for _ in range(draws):
             logits = model(defense(images[rows], generators[rows]))
-            check_labels(labels, images=len(images), classes=logits.shape[1])
+            check_labels(labels, images=len(images), classes=class_count(logits))
             hits += logits.argmax(1) == labels[rows]
         shares.append(hits / draws)
     return torch.cat(shares)

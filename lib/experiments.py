@@ -307,7 +307,7 @@ def order_curves(
     model = models.load(asked.dataset, asked.model, device=device)
     data = datasets.load(asked.dataset, "test", root=root)
     n = players.REGIONS if datasets.is_cloud(data.images) else asked.grid**2
-    orders = sampling.orders(n, list(asked.fractions))
+    orders = sampling.orders(n, asked.fractions)
     rows, images, labels = correct_images(model, data, asked.images, seed=asked.seed)
     goals = {name.partition(" ")[0] for name in asked.attacks}
     if goals & controls.CONTROLS.keys() and datasets.is_cloud(data.images):

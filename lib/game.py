@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib import attacks
-from lib.datasets import check_images, check_labels
+from lib.datasets import check_images, check_labels, class_count
 from lib.players import Players, expand_each
 
 Game = Callable[[Tensor], Tensor]
@@ -121,7 +121,7 @@ class MaskingGame:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
         with torch.no_grad():
-            classes = model(baselines[:1].to(images)).shape[1]
+            classes = class_count(model(baselines[:1].to(images)))
         check_labels(labels, images=images.shape[-4], classes=classes)
         self.model = model
         self.players = players

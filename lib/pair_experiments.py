@@ -98,7 +98,7 @@ def setting(asked: OfPairs, *, device: torch.device, root: str | Path | None, ba
 
     Raises ValueError for point clouds, an unknown baseline, or more images than there are.
     """
-    orders = sampling.orders(asked.grid**2, list(asked.fractions))
+    orders = sampling.orders(asked.grid**2, asked.fractions)
     model = models.load(asked.dataset, asked.model, device=device)
     data = datasets.load(asked.dataset, "test", root=root)
     if datasets.is_cloud(data.images):

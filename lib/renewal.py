@@ -46,7 +46,7 @@ def renewed(
         if not np.array_equal(fresh.image, earlier.image):
             raise ValueError(f"{asked.model} classifies other images correctly than it did earlier: measure all orders")
         whole = xr.concat([whole, fresh], "order", data_vars="minimal", coords="minimal", compat="override")
-        whole = whole.sel(order=sampling.orders(whole.attrs["players"], list(asked.fractions)))
+        whole = whole.sel(order=sampling.orders(whole.attrs["players"], asked.fractions))
         whole["reached"] = whole.reached & fresh.reached & (whole.class_after == fresh.class_after)
         if asked.category == "attacked":
             whole["reached"] = whole.reached & (whole.category == fresh.category)

@@ -69,8 +69,13 @@ def context_ranks(pairs: Tensor, contexts: int, n: int, *, generator: torch.Gene
     return ranks(keys).int()
 
 
-def orders(n: int, fractions: list[float]) -> list[int]:
+def orders(n: int, fractions: Sequence[float]) -> list[int]:
     """Orders m = int((n − 2)·f) of the fractions f in [0, 1]; raises ValueError for others, and for an order twice."""
+    if isinstance(fractions, int | float | str):
+        raise ValueError(
+            f"orders are a list of fractions of n−2, as [0.5, 0.95]; got {fractions!r}: "
+            "papermill sets a list by -y 'fractions: [0.5, 0.95]'"
+        )
     if n < 2:
         raise ValueError(f"an interaction is of two players at least; there are {n}: choose a finer grid")
     given: dict[int, float] = {}

@@ -11,7 +11,7 @@ import torchvision
 from PIL import Image
 from torchvision.datasets import utils as tv_utils
 
-from lib import datasets
+from lib import attacks, datasets, experiments, game, players
 
 CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -555,6 +555,39 @@ def test_images_at_the_bounds_are_fine(dtype):
 def test_check_labels(labels, message):
     with pytest.raises(ValueError, match=message):
         datasets.check_labels(labels, images=2, classes=10)
+
+
+@pytest.mark.parametrize(
+    ("output", "got"),
+    [
+        (torch.zeros(4), r"got \(4,\)"),
+        (torch.zeros(4, 1), r"got \(4, 1\)"),
+        (torch.zeros(4, 10, 7), r"got \(4, 10, 7\)"),
+        ({"logits": torch.zeros(4, 10)}, "got a dict"),
+    ],
+)
+def test_a_model_without_logits_is_told_so(output, got):
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, images):
+            return output
+
+    data = datasets.load("photos")
+    images, labels = data.batch(torch.arange(4))
+    ways = (
+        lambda: datasets.class_count(output),
+        lambda: experiments.correct_images(Model(), data, 4, seed=0),
+        lambda: game.MaskingGame(Model(), players.grid(32, 32, side=4), images, labels, baseline=images.mean(0)),
+        lambda: attacks.pgd(Model(), images, labels, epsilon=0.1, step_size=0.1, steps=1),
+        lambda: attacks.calibrated_pgd(Model(), images, labels, steps=1),
+        lambda: attacks.calibrated_path(Model(), images, labels, lambda amount: images, steps=1),
+    )
+    for way in ways:
+        with pytest.raises(ValueError, match=rf"a model must give logits \(B, classes\), .*{got}: wrap the model"):
+            way()
 
 
 def test_labels_at_the_bounds_are_fine():

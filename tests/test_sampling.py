@@ -131,6 +131,11 @@ def test_orders_of_fractions():
     assert sampling.orders(12, [0.05, 0.55, 0.99]) == [0, 5, 9]
 
 
+def test_one_fraction_is_no_list_of_them(empty_folder):
+    with pytest.raises(ValueError, match=r"a list of fractions of n−2, as \[0\.5, 0\.95\]; got 0\.5: papermill sets"):
+        sampling.orders(256, 0.5)
+
+
 @pytest.mark.parametrize("fraction", [-0.1, 1.01, 25, float("nan")])
 def test_a_fraction_outside_0_to_1(fraction, empty_folder):
     with pytest.raises(ValueError, match=rf"fraction of n−2 in \[0, 1\]; got {fraction}"):

@@ -73,7 +73,7 @@ def measured(
     """``count`` replicates of ΔI^(m) (I, count, M) by a design."""
     design = designs.design(name, GRID, sampling=how, group=group)
     seeds = [(1, image) for image in setting.rows]
-    orders = sampling.orders(GRID.n, list(fractions))
+    orders = sampling.orders(GRID.n, fractions)
     found = estimators.order_means(setting.game(), design, orders=orders, replicates=count, seeds=seeds)
     return found.change().replicates[0]
 
