@@ -22,9 +22,12 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 });
 
-// A table that scrolls can be reached, and so scrolled, by the keyboard.
+// The fields of a table, intervals among them, break over lines only where the table would not fit otherwise. A table
+// that scrolls all the same can be reached, and so scrolled, by the keyboard.
 for (const moment of ["load", "resize"]) window.addEventListener(moment, () => {
   for (const table of document.querySelectorAll(".bd-article table")) {
+    table.classList.add("unbroken");
+    table.classList.toggle("unbroken", table.scrollWidth <= table.clientWidth);
     table.toggleAttribute("tabindex", table.scrollWidth > table.clientWidth);
     if (table.hasAttribute("tabindex")) table.tabIndex = 0;
   }

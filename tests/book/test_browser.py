@@ -166,6 +166,18 @@ def test_page_fits_a_phone(visit: Visit):
     assert visit.width_on_phone <= PHONE["width"]
 
 
+def test_an_interval_in_a_table_with_room_stays_on_one_line(offline_site: Path, browser: Browser):
+    with opened(browser, offline_site / "book/04-1-attacks.html", []) as page:
+        field = page.locator("table.dataframe td", has_text="[").first
+        table, height = field.locator("xpath=ancestor::table"), "field => field.getBoundingClientRect().height"
+        expect(table).to_have_class("dataframe unbroken")
+        on_the_desk = field.evaluate(height)
+        page.set_viewport_size(PHONE)
+        expect(table).to_have_class("dataframe")
+        on_the_phone = field.evaluate(height)
+    assert on_the_phone > 2 * on_the_desk
+
+
 def test_there_is_a_widget_to_drag():
     assert WIDGET_PAGES
 
