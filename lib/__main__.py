@@ -15,10 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from lib import contexts as the_contexts
-from lib import controls, datasets, defense_experiments, designs, experiments, ledger, models, results, training
+from lib import controls, datasets, defense_experiments, experiments, ledger, models, results, training
 from lib import disentanglement as the_disentanglement
 from lib import robustness as the_robustness
 from lib import singles as the_singles
+from lib.files import console as progress
 from lib.files import key
 from lib.renewal import renewed
 from lib.statistics import interval
@@ -72,7 +73,7 @@ def list_datasets() -> None:
     for name, about in datasets.ABOUT.items():
         table.add_row(name, *about)
     console.print(table)
-    table = Table("model", "clean", "PGD-20 at 8/255", "trained on")
+    table = Table("model", "clean", "PGD-20 at 8/255, random start", "trained on")
     for name in models.available():
         card = models.card(*name.split("/"))
         table.add_row(name, f"{card['clean_accuracy']:.1%}", f"{card['pgd20_accuracy']:.1%}", card["device"])
@@ -189,7 +190,6 @@ def interactions(
     wanted = None if errors is None else numbers(errors, what="errors")
     if wanted is not None and len(wanted) == 1:
         wanted *= len(fractions)
-    chosen, size = designs.chosen(sampling, design=design, group=group)
     asked = experiments.OrderCurves(
         dataset=dataset,
         model=model,
@@ -198,8 +198,8 @@ def interactions(
         step_size=step_size,
         steps=steps,
         sampling=sampling,
-        design=chosen,
-        group=size,
+        design=design,
+        group=group,
         images=images,
         replicates=replicates,
         errors=wanted,
@@ -384,12 +384,12 @@ def defenses(
     for name, part in measured.items():
         path = results.write(part, folder / f"{model}-defenses-{name}.nc")
         console.print(f"{int(part.attrs['passes'])} forward passes; written to {path}")
-    of = measured["images"]
-    misled = of.misled.sel(attack=defense_experiments.STOPPED)
+    on_images = measured["images"]
+    misled = on_images.misled.sel(attack=defense_experiments.STOPPED)
     title = f"{dataset}/{model}: {int(misled.sum())} of {images} images misled by the stopped attack"
     table = Table("defence", "of these corrected", "normal images kept", title=title)
-    for way in of.defense.values:
-        share = of.corrected.sel(defense=way)
+    for way in on_images.defense.values:
+        share = on_images.corrected.sel(defense=way)
         corrected, kept = share.sel(subject="adversarial").where(misled), share.sel(subject="normal")
         table.add_row(str(way), f"{float(corrected.mean()):.1%}", f"{float(kept.mean()):.1%}")
     console.print(table)
@@ -522,7 +522,7 @@ def main() -> None:
     try:
         app()
     except (ValueError, OSError) as error:
-        Console(stderr=True).print(Text.assemble(("error:", "bold red"), f" {error}"), soft_wrap=True)
+        progress.print(Text.assemble(("error:", "bold red"), f" {error}"), soft_wrap=True)
         sys.exit(2)
 
 

@@ -50,7 +50,7 @@ def pgd(
     its label, and takes no part in later passes. The memory format of the images is kept.
     Raises ValueError for bad images, labels, norm, or an epsilon below 0 or, in ℓ∞, above 1.
     """
-    check_attack(images, labels, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
+    check_attack(images, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
     adversarial = images.clone()
     if generator is not None:
         adversarial = random_start(images, epsilon=epsilon, norm=norm, generator=generator)
@@ -73,13 +73,14 @@ def pgd(
     return adversarial
 
 
-def check_attack(
-    images: Tensor, labels: Tensor, *, epsilon: float, step_size: float, steps: int, norm: str = "linf"
-) -> None:
-    """Raise ValueError for images, labels or settings that no attack can use."""
+def pgd_inside(model: nn.Module, images: Tensor, labels: Tensor, *, epsilon: float) -> Tensor:
+    """Adversarial images (B, C, H, W) by 20 steps of an eighth of ``epsilon`` from the images; raises as ``pgd``."""
+    return pgd(model, images, labels, epsilon=epsilon, step_size=epsilon / 8, steps=20)
+
+
+def check_attack(images: Tensor, *, epsilon: float, step_size: float, steps: int, norm: str = "linf") -> None:
+    """Raise ValueError for images or settings that no attack can use; its labels are checked with the logits."""
     check_images(images)
-    if labels.shape != images.shape[:1] or labels.is_floating_point():
-        raise ValueError(f"labels must be {len(images)} integers, one an image; got {tuple(labels.shape)}")
     if not (math.isfinite(epsilon) and epsilon >= 0 and (norm != "linf" or epsilon <= 1)):
         raise ValueError(
             f"epsilon must be at least 0, in ℓ∞ at most 1, in units of the [0, 1] image (8/255 = 0.0314); got {epsilon}"
@@ -136,7 +137,7 @@ class Attack:
     """Adversarial ``images`` (B, C, H, W) and, an image each: ``utility``, ``reached``, ``steps`` and two classes.
 
     ``reached`` says whose utility lies in the wanted window; ``classes`` what the model makes of the adversarial
-    image; ``targets`` what a targeted attack aimed at, of another attack its ``attack_targets``.
+    image; ``targets`` the class aimed at, or, of an untargeted attack, its ``attack_targets``.
     """
 
     images: Tensor
@@ -181,7 +182,7 @@ def calibrated_pgd(
     ``Attack.reached`` says which they are: the paper's code drops them without a word.
     Raises ValueError as ``pgd`` does, and for a window that is not 0 <= low < high.
     """
-    check_attack(images, labels, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
+    check_attack(images, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
     low, high = _checked_window(utility)
     goal, sign = (labels, 1.0) if targets is None else (targets, -1.0)
 
@@ -197,7 +198,8 @@ def calibrated_pgd(
             return gradient_of(points, classes), model(points)
 
     gradient, clean = looked(images, goal)
-    check_labels(labels, images=len(images), classes=class_count(clean))
+    for classes in (labels, goal):
+        check_labels(classes, images=len(images), classes=class_count(clean))
     adversarial, gradient = images.clone(), sign * gradient
     reach = clean.new_zeros(len(images))
     classes = clean.argmax(1)

@@ -45,7 +45,6 @@ def localities(
     device: torch.device,
     root: str | Path | None = None,
     batch_size: int | None = None,
-    resume: bool = True,
 ) -> xr.Dataset:
     """Carry out the measurement: locality (image, order), the mean over the pairs of an image.
 
@@ -54,10 +53,10 @@ def localities(
     """
     if asked.contexts < 1:
         raise ValueError(f"at least 1 context is needed, for each pair and order; got {asked.contexts}")
-    of = setting(asked, device=device, root=root, batch_size=batch_size)
+    ready = setting(asked, device=device, root=root, batch_size=batch_size)
 
     def block(chosen: Tensor) -> xr.Dataset:
-        played, draws, pairs = of.play(chosen)
+        played, draws, pairs = ready.play(chosen)
         ranks = torch.stack(
             [
                 sampling.context_ranks(pair, asked.contexts, played.n, generator=draw)
@@ -65,7 +64,7 @@ def localities(
             ]
         )
         columns = []
-        for order in of.orders:
+        for order in ready.orders:
             context = ranks < order
             delta = contextual_delta_v(played, pairs, context).cpu()
             found = [
@@ -74,12 +73,10 @@ def localities(
             ]
             columns.append(torch.stack(found).nanmean(1))
         of_orders = torch.stack(columns, 1)
-        return of.labelled(
+        return ready.labelled(
             chosen,
             {"locality": (("image", "order"), of_orders, {"what": "1 − d / d_even, mean over pairs"})},
             passes=played.passes,
         )
 
-    return results.measured(
-        block, asked, inputs=of.inputs, device=device, resume=resume, description=f"contexts of {asked.model}"
-    )
+    return results.measured(block, asked, inputs=ready.inputs, device=device, description=f"contexts of {asked.model}")

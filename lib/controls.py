@@ -11,8 +11,16 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
 from lib import players
-from lib.attacks import Attack, calibrated_path, calibrated_pgd, finished, margin, pgd, untargeted_utility
-from lib.attacks import loss_gradient as gradient_of_loss
+from lib.attacks import (
+    Attack,
+    calibrated_path,
+    calibrated_pgd,
+    finished,
+    loss_gradient,
+    margin,
+    pgd,
+    untargeted_utility,
+)
 from lib.sampling import generator, generators
 
 MASKS = 8
@@ -75,15 +83,15 @@ def masked(scene: Scene) -> Attack:
 
     The coalitions of a step are common to the images, so that an image's result does not depend on the others.
     """
-    of = players.grid(*scene.images.shape[-2:], side=scene.grid)
+    cells = players.grid(*scene.images.shape[-2:], side=scene.grid)
     draw = generator(scene.seed, 104)
 
     def averaged(images: Tensor, labels: Tensor) -> Tensor:
         sizes = torch.rand(MASKS, 1, generator=draw)
-        kept = of.expand(torch.rand(MASKS, of.n, generator=draw) < sizes).to(images.device)
+        kept = cells.expand(torch.rand(MASKS, cells.n, generator=draw) < sizes).to(images.device)
         total = torch.zeros_like(images)
         for pixels in kept:
-            slope, _ = gradient_of_loss(scene.model, torch.where(pixels, images, scene.baseline), labels)
+            slope, _ = loss_gradient(scene.model, torch.where(pixels, images, scene.baseline), labels)
             total += pixels * slope
         return total
 
@@ -131,10 +139,9 @@ def transferred(scene: Scene) -> Attack:
 
 
 def spatial(scene: Scene) -> Attack:
-    """A rotation by up to 60° with a shift by up to a quarter of the image: of random ones the worst, as far as needed.
+    """The worst of ``ROTATIONS`` random rotations, up to 60°, with shifts, up to a quarter of the image's side.
 
-    ``ROTATIONS`` are drawn an image (Engstrom et al., 2019); from the image itself the worst is approached until it
-    has the utility.
+    It is scaled down until its utility lies in the window (Engstrom et al., 2019, without the scaling).
     """
     drawn = torch.stack([torch.rand(ROTATIONS, 3, generator=draw) * 2 - 1 for draw in scene.draws(105)])
     drawn = drawn.to(scene.images)

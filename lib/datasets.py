@@ -80,18 +80,21 @@ def load(name: str, split: str = "test", *, root: str | Path | None = None) -> D
     return LOADERS[name](split, root)
 
 
-def check_images(images: Tensor, *, shape: tuple[int, ...] | None = None) -> None:
-    """Raise ValueError unless ``images`` is a float (B, C, H, W) in [0, 1], with ``shape`` (C, H, W) if given."""
+def check_images(images: Tensor, *, shape: tuple[int, ...] | None = None, what: str = "images") -> None:
+    """Raise ValueError unless ``images`` is a float (B, C, H, W) in [0, 1], with ``shape`` (C, H, W) if given.
+
+    ``what`` they are is said in the error.
+    """
     if images.ndim != 4 or not images.is_floating_point():
         raise ValueError(
-            f"images must be a float tensor (B, C, H, W); got {tuple(images.shape)} of {images.dtype}: "
+            f"{what} must be a float tensor (B, C, H, W); got {tuple(images.shape)} of {images.dtype}: "
             "add a batch dimension or convert with images.float() / 255"
         )
     if shape is not None and tuple(images.shape[1:]) != tuple(shape):
-        raise ValueError(f"images must have the shape (B, {', '.join(map(str, shape))}); got {tuple(images.shape)}")
+        raise ValueError(f"{what} must have the shape (B, {', '.join(map(str, shape))}); got {tuple(images.shape)}")
     if images.numel() and not (images.min() >= 0 and images.max() <= 1):
         raise ValueError(
-            f"images must lie in [0, 1]; got values from {images.min():.3g} to {images.max():.3g}: "
+            f"{what} must lie in [0, 1]; got values from {images.min():.3g} to {images.max():.3g}: "
             "divide 8-bit images by 255, and leave normalisation to the model"
         )
 

@@ -14,7 +14,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from lib import datasets, experiments, game, information, models, players, results, sampling, spectrum
+from lib import experiments, game, information, players, results, sampling, spectrum
 from lib.attacks import pgd
 from lib.defenses import Defense, cutout, dropout, recognised, recover
 from lib.detection import DISPERSIONS, Detection, detect, dispersion, is_exact, sample_attributions
@@ -172,18 +172,18 @@ def attribution_dispersions(
     detector knows; ``confidence`` is v(N). An order of which a player has no more than ``contexts`` contexts is exact,
     and the same at every number of them.
     """
-    of = players.grid(*next(iter(variants.values())).shape[-2:], side=grid)
-    orders = [int((of.n - 1) * fraction) for fraction in fractions]
+    cells = players.grid(*next(iter(variants.values())).shape[-2:], side=grid)
+    orders = [int((cells.n - 1) * fraction) for fraction in fractions]
     if contexts < 1:
         raise ValueError(f"contexts must be at least 1; got {contexts}")
 
     def one(played: game.Game, order: int) -> Tensor:
         """φ^(m)(i) (contexts, I, n) from the first context, from the first two, …"""
-        at_once, times = (contexts, 1) if is_exact(of.n, order, contexts=contexts) else (1, contexts)
+        at_once, times = (contexts, 1) if is_exact(cells.n, order, contexts=contexts) else (1, contexts)
         found = [
             sample_attributions(
                 played,
-                n=of.n,
+                n=cells.n,
                 orders=[order],
                 contexts=at_once,
                 generators=sampling.generators(seed, rows, context),
@@ -199,7 +199,7 @@ def attribution_dispersions(
             logits = model(images)
         classes = logits.argmax(1)
         confidence.append(game.log_probability(logits, classes).cpu())
-        played = game.MaskingGame(model, of, images, classes, baseline=baseline, batch_size=batch_size)
+        played = game.MaskingGame(model, cells, images, classes, baseline=baseline, batch_size=batch_size)
         table.append(torch.stack([one(played, order) for order in orders]))
     spread = torch.from_numpy(dispersion(torch.stack(table).numpy()))
     dimensions = ("variant", "attribution_order", "contexts", "image", "statistic")
@@ -214,7 +214,7 @@ def attribution_dispersions(
             "contexts": range(1, contexts + 1),
             "statistic": list(DISPERSIONS),
         },
-        attrs={"attribution_players": of.n},
+        attrs={"attribution_players": cells.n},
     )
 
 
@@ -255,13 +255,13 @@ def entropies(
 
     Each chain adds the players in a random order, common to the subjects; ``points`` sizes from ∅ to N are seen.
     """
-    of = players.grid(*variants.shape[-2:], side=grid)
-    sizes = torch.linspace(0, of.n, points).round().long()
-    rank = torch.stack([torch.rand(chains, of.n, generator=g).argsort(1) for g in sampling.generators(seed, rows)])
+    cells = players.grid(*variants.shape[-2:], side=grid)
+    sizes = torch.linspace(0, cells.n, points).round().long()
+    rank = torch.stack([torch.rand(chains, cells.n, generator=g).argsort(1) for g in sampling.generators(seed, rows)])
     coalitions = (rank[:, :, None] < sizes[:, None]).flatten(1, 2)
     values = {}
     for name, value in (("log_probability", game.log_probability), ("entropy", information.predicted_entropy)):
-        played = game.MaskingGame(model, of, variants, labels, baseline=baseline, value=value, batch_size=batch_size)
+        played = game.MaskingGame(model, cells, variants, labels, baseline=baseline, value=value, batch_size=batch_size)
         mean = played(coalitions).unflatten(-1, (chains, points)).mean(-2).cpu()
         values[name] = (("subject", "image", "size"), mean, {"units": "nats"})
     return xr.Dataset(values, coords={"subject": list(SUBJECTS), "size": sizes})
@@ -331,7 +331,6 @@ def defenses(
     device: torch.device,
     root: str | Path | None = None,
     batch_size: int | None = None,
-    resume: bool = True,
 ) -> dict[str, xr.Dataset]:
     """Carry out both measurements, "images" and "games", one row an image, in blocks that an interrupted run keeps.
 
@@ -346,12 +345,11 @@ def defenses(
         )
     if not 1 <= asked.games <= asked.images:
         raise ValueError(f"games are played on 1 to all {asked.images} images; got {asked.games}")
-    model = models.load(asked.dataset, asked.model, device=device)
-    data = datasets.load(asked.dataset, "test", root=root)
-    if datasets.is_cloud(data.images):
-        raise ValueError(f"the defences are of images; {data.name} has point clouds")
-    baseline = experiments.baseline("mean", data).to(device)
-    rows, images, labels = experiments.correct_images(model, data, asked.images, seed=asked.seed)
+    subjects = experiments.subjects(
+        asked.dataset, asked.model, asked.images, masked="mean", seed=asked.seed, device=device, root=root
+    )
+    model, baseline = subjects.model, subjects.baseline
+    rows, images, labels = subjects.rows, subjects.images, subjects.labels
 
     def of_images(chosen: Tensor) -> xr.Dataset:
         x, y, which = images[chosen], labels[chosen], rows[chosen.cpu()].tolist()
@@ -384,11 +382,10 @@ def defenses(
         return results.measured(
             _counted(model, block),
             asked,
-            inputs=[*model.state_dict().values(), images, baseline],
+            inputs=subjects.inputs,
             images=count,
             part=name,
             device=device,
-            resume=resume,
             description=f"{name} of {asked.model}",
         )
 

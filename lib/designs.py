@@ -46,8 +46,9 @@ def chosen(sampling: str, *, design: str | None = None, group: int | None = None
     return name, SIGNED_PAIRS if group is None and name == "signed_groups" else group
 
 
-def design(name: str, players: Players, *, sampling: str, group: int | None = None) -> Design:
-    """The design called ``name`` for pairs drawn by ``sampling``; raises ValueError where these do not fit."""
+def design(players: Players, *, sampling: str, name: str | None = None, group: int | None = None) -> Design:
+    """The design for pairs drawn by ``sampling``, as ``chosen`` has it; raises ValueError where these do not fit."""
+    name, group = chosen(sampling, design=name, group=group)
     if name == "four_point":
         return four_point(players, sampling=sampling)
     if name not in DESIGNS:
@@ -57,7 +58,8 @@ def design(name: str, players: Players, *, sampling: str, group: int | None = No
         raise ValueError(f"the design {name!r} is not for {sampling} pairs: use {DEFAULTS[sampling]!r} or 'four_point'")
     if name == "curvature":
         return curvature(players.n, group=group)
-    return signed_groups(players, group=SIGNED_PAIRS if group is None else group)
+    assert group is not None  # chosen has set it
+    return signed_groups(players, group=group)
 
 
 def order_weights(name: str, n: int, order: int, *, group: int | None = None) -> Tensor:
@@ -132,11 +134,13 @@ def signed_groups(players: Players, *, group: int) -> Design:
         p = order / (n - 2)
         c = min(p, 1 - p) ** 2
         chosen = torch.multinomial(lengths.double(), count, replacement=True, generator=generator)
-        able, mean_playing = _able(lengths, 4 * c, group=group)
+        cumulative, mean_playing = _able(lengths, 4 * c, group=group)
         rank = torch.rand(count, padded.shape[1], generator=generator)
         rank[torch.arange(padded.shape[1]) >= lengths[chosen, None]] = 2.0
         rank = ranks(rank)
-        number = able(torch.rand(count, generator=generator, dtype=torch.float64), chosen)[:, None]
+        uniform = torch.rand(count, 1, generator=generator, dtype=torch.float64)
+        number = torch.searchsorted(cumulative[chosen], uniform, right=True) + 1
+        number = torch.minimum(number, lengths[chosen, None])
         playing = rank < number.clamp(max=group)
         uniform = torch.rand(playing.shape, generator=generator)
         state = torch.where(rank < number, (4 * uniform).long(), _idle_state(uniform, p, c))
@@ -202,24 +206,17 @@ def matchings(pairs: Tensor) -> list[Tensor]:
     return [pairs[numbers] for numbers in classes]
 
 
-def _able(lengths: Tensor, chance: float, *, group: int) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor]:
-    """How many of the ``lengths`` (C,) pairs of each class are able to take part, at least one.
+def _able(lengths: Tensor, chance: float, *, group: int) -> tuple[Tensor, Tensor]:
+    """The cumulative chances (C, L) that 1, 2, … of the ``lengths`` (C,) pairs of each class are able to take part.
 
-    A function from uniform numbers (count,) and classes (count,) to such numbers (count,), and the mean number (C,) of
-    those that do take part, ``group`` at most. A number k of which only ``group`` take part is drawn k / group times as
-    often: it then is as frequent around one that takes part as if each were able by its own chance.
+    And the mean number (C,) of those that do take part, ``group`` at most. Where k are able, a given one of them takes
+    part with the chance group/k: to make up for it, such a k is drawn k/group times as often.
     """
     number = torch.arange(1, int(lengths.max()) + 1, dtype=torch.float64)
     playing = number.clamp(max=group)
     chances = torch.from_numpy(stats.binom.pmf(number.numpy(), lengths[:, None].numpy(), chance)) * number / playing
     chances /= chances.sum(1, keepdim=True)
-    cumulative = chances.cumsum(1)
-
-    def able(uniform: Tensor, classes: Tensor) -> Tensor:
-        found = torch.searchsorted(cumulative[classes], uniform[:, None], right=True).squeeze(1) + 1
-        return torch.minimum(found, lengths[classes])
-
-    return able, chances @ playing
+    return chances.cumsum(1), chances @ playing
 
 
 def _idle_state(uniform: Tensor, p: float, c: float) -> Tensor:

@@ -124,7 +124,7 @@ class Detection:
 def _pooled(normal: ArrayLike, adversarial: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """What is adversarial (2T,), and the rows or scores of normal and adversarial images together."""
     pooled = np.concatenate([normal, adversarial])
-    return np.arange(len(pooled)) // (len(pooled) // 2), pooled
+    return np.repeat([0, 1], len(pooled) // 2), pooled
 
 
 def detect(

@@ -9,7 +9,6 @@ import xarray as xr
 from torch import Tensor
 
 from lib import estimators, results
-from lib.experiments import FRACTIONS
 from lib.pair_experiments import OfPairs, setting
 
 ESTIMATES = ("lower", "midpoint", "upper")
@@ -21,9 +20,6 @@ class Disentanglement(OfPairs):
     """What is asked: D^(m) of normal images, from ``pairs`` pairs an image and ``contexts`` contexts an order."""
 
     verb: ClassVar[str] = "disentanglement"
-    pairs: int = 8
-    contexts: int = 24
-    fractions: tuple[float, ...] = FRACTIONS
 
 
 def disentanglement(
@@ -32,22 +28,21 @@ def disentanglement(
     device: torch.device,
     root: str | Path | None = None,
     batch_size: int | None = None,
-    resume: bool = True,
 ) -> xr.Dataset:
     """Carry out the measurement: D^(m) over (estimate, image, order), in blocks that an interrupted run keeps.
 
     On a GPU without TF32: the sign of a Δv that is nearly 0 drowns in its rounding, and D weighs every pair alike.
     Raises ValueError for an unknown value, baseline or sampling, and for more images or pairs than there are.
     """
-    of = setting(asked, device=device, root=root, batch_size=batch_size)
+    ready = setting(asked, device=device, root=root, batch_size=batch_size)
 
     def block(chosen: Tensor) -> xr.Dataset:
-        played, draws, pairs = of.play(chosen)
+        played, draws, pairs = ready.play(chosen)
         estimate = estimators.shared_contexts(
-            played, n=played.n, pairs=pairs, orders=of.orders, contexts=asked.contexts, generators=draws
+            played, n=played.n, pairs=pairs, orders=ready.orders, contexts=asked.contexts, generators=draws
         )
         bounds = torch.stack([estimate.disentanglement(estimate=name) for name in ESTIMATES])
-        return of.labelled(
+        return ready.labelled(
             chosen,
             {
                 "disentanglement": (("estimate", "image", "order"), bounds, {"what": "D^(m), mean over pairs"}),
@@ -57,6 +52,4 @@ def disentanglement(
         ).assign_coords(estimate=list(ESTIMATES))
 
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        return results.measured(
-            block, asked, inputs=of.inputs, device=device, resume=resume, description=f"D^(m) of {asked.model}"
-        )
+        return results.measured(block, asked, inputs=ready.inputs, device=device, description=f"D^(m) of {asked.model}")

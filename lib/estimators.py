@@ -199,9 +199,9 @@ def shared_contexts(
     4 · P. Errors of pairs in one context are related: for the mean over pairs, ``order_means`` needs fewer passes.
     """
     _check(pairs, n, orders, contexts, generators)
-    singles = [of.unique() for of in pairs]
+    singles = [each.unique() for each in pairs]
     most = max(map(len, singles))
-    single = torch.stack([torch.nn.functional.pad(of, (0, most - len(of)), value=int(of[0])) for of in singles])
+    single = torch.stack([torch.nn.functional.pad(each, (0, most - len(each)), value=int(each[0])) for each in singles])
     place = (pairs[..., None] == single[:, None, None]).long().argmax(-1)  # (I, P, 2), where a player is in ``single``
     image, one, two = torch.arange(len(pairs))[:, None], torch.arange(most), torch.arange(pairs.shape[1])
     deltas, passes = [], 0

@@ -42,12 +42,12 @@ def property_residuals(generator: torch.Generator) -> Tensor:
     swapped = (coalitions & ~3) | (first << 1) | second
     symmetric = (values + values[:, swapped]) / 2  # players 0 and 1 may be exchanged
     worst = torch.zeros(GAMES, dtype=torch.float64)
-    for of in (exact_interactions, exact_shapley):
-        linear = of(2 * values - 3 * others) - 2 * of(values) + 3 * of(others)
-        null = of(without_first)[..., 0]
-        exchanged = of(symmetric)
+    for function in (exact_interactions, exact_shapley):
+        linear = function(2 * values - 3 * others) - 2 * function(values) + 3 * function(others)
+        null = function(without_first)[..., 0]
+        exchanged = function(symmetric)
         same = exchanged[..., 0] - exchanged[..., 1]
-        if of is exact_interactions:
+        if function is exact_interactions:
             same = same[..., 2:]  # with a third player
         for residual in (linear, null, same):
             worst = torch.maximum(worst, residual.abs().flatten(1).amax(1))

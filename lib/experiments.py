@@ -11,7 +11,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from lib import controls, datasets, designs, estimators, game, models, players, results, sampling
-from lib.attacks import Attack, calibrated_pgd, finished, pgd
+from lib.attacks import Attack, calibrated_pgd, finished, pgd, pgd_inside
 from lib.datasets import Dataset
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -38,7 +38,7 @@ class OrderCurves:
     step_size: float = 2 / 255
     steps: int = 100
     sampling: str = "neighbours"
-    design: str = "signed_groups"
+    design: str | None = None
     group: int | None = None
     images: int = 100
     replicates: int = 64
@@ -54,12 +54,13 @@ class OrderCurves:
     def command(self) -> str:
         """The command line that makes this measurement."""
         attacks = " ".join(f"--attack '{attack}'" for attack in self.attacks)
-        group = "" if self.group is None else f"--group {self.group} "
+        design, size = designs.chosen(self.sampling, design=self.design, group=self.group)
+        group = "" if size is None else f"--group {size} "
         errors = f"--errors {','.join(map(str, self.errors))} " if self.errors else ""
         return (
             f"python -m lib interactions --dataset {self.dataset} --model {self.model} {attacks} "
             f"--epsilon {self.epsilon} --step-size {self.step_size} --steps {self.steps} "
-            f"--sampling {self.sampling} --design {self.design} {group}--images {self.images} "
+            f"--sampling {self.sampling} --design {design} {group}--images {self.images} "
             f"--replicates {self.replicates} {errors}"
             f"--orders {','.join(map(str, self.fractions))} --grid {self.grid} --baseline {self.baseline} "
             f"--value {self.value} --category {self.category} --source {self.source} --seed {self.seed}"
@@ -116,6 +117,40 @@ def baseline(name: str, data: Dataset, images: Tensor | None = None) -> Tensor:
     return game.mean_baseline(data.batch(slice(None))[0])
 
 
+@dataclass(frozen=True)
+class Subjects:
+    """What is measured: a model, and correctly classified images (I, C, H, W) with their rows (I,) and labels (I,).
+
+    ``baseline`` (C, H, W) is their masked value.
+    """
+
+    model: nn.Module
+    rows: Tensor
+    images: Tensor
+    labels: Tensor
+    baseline: Tensor
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        """The tensors that decide the measurement, for ``results.measured``."""
+        return [*self.model.state_dict().values(), self.images, self.baseline]
+
+
+def subjects(
+    dataset: str, model: str, count: int, *, masked: str, seed: int, device: torch.device, root: str | Path | None
+) -> Subjects:
+    """Load what is measured: ``count`` images of the test split, ``masked`` by a baseline that all of them share.
+
+    Raises ValueError for point clouds, an unknown model or baseline, and more images than the model classifies right.
+    """
+    network = models.load(dataset, model, device=device)
+    data = datasets.load(dataset, "test", root=root)
+    if datasets.is_cloud(data.images):
+        raise ValueError(f"this is measured on images, whose cells are the players; {data.name} has point clouds")
+    reference = baseline(masked, data).to(device)
+    return Subjects(network, *correct_images(network, data, count, seed=seed), reference)
+
+
 GOALS = ("untargeted", "targeted", "steps", "epsilon")
 """What an ``attack`` is made for; the other names are those of ``controls.CONTROLS``."""
 
@@ -134,14 +169,17 @@ def attack(
     """The attack called ``name``: "untargeted 8" or "targeted 2" (goal and utility, §4.1), or "steps 16" (S-Table 2).
 
     A targeted attack aims at the class to which the untargeted attack of the same utility led: ``untargeted``, where it
-    is made already. So many steps of PGD, or "epsilon 4", 20 steps of an eighth of 4/255 inside that ball, have no
-    utility to reach: every image counts as having reached it. Raises ValueError for another name.
+    is made already. "steps 16" is 16 steps of PGD, "epsilon 4" is ``pgd_inside`` 4/255: neither has a utility to reach,
+    and every image counts as having reached it. Raises ValueError for another name.
     """
     goal, level = attack_goal(name)
+    every = torch.ones_like(labels, dtype=torch.bool)
     if goal == "steps":
-        return pgd_steps(model, images, labels, epsilon=epsilon, step_size=step_size, steps=int(level))
+        led = pgd(model, images, labels, epsilon=epsilon, step_size=step_size, steps=int(level))
+        return finished(model, images, labels, led, reached=every, steps=int(level))
     if goal == "epsilon":
-        return pgd_steps(model, images, labels, epsilon=level / 255, step_size=level / 255 / 8, steps=20)
+        led = pgd_inside(model, images, labels, epsilon=level / 255)
+        return finished(model, images, labels, led, reached=every, steps=20)
     calibrated = partial(
         calibrated_pgd,
         model,
@@ -154,8 +192,7 @@ def attack(
     )
     if goal == "untargeted":
         return calibrated()
-    led = untargeted or calibrated()
-    return calibrated(targets=led.targets)
+    return calibrated(targets=(untargeted or calibrated()).targets)
 
 
 def perturbed(
@@ -240,15 +277,6 @@ def window(utility: float) -> tuple[float, float]:
     return utility, utility * 17 / 16
 
 
-def pgd_steps(
-    model: nn.Module, images: Tensor, labels: Tensor, *, epsilon: float, step_size: float, steps: int
-) -> Attack:
-    """``steps`` steps of untargeted PGD from the image itself, with the utility to which they happen to lead."""
-    adversarial = pgd(model, images, labels, epsilon=epsilon, step_size=step_size, steps=steps)
-    reached = torch.ones_like(labels, dtype=torch.bool)
-    return finished(model, images, labels, adversarial, reached=reached, steps=steps)
-
-
 def measure(
     model: nn.Module,
     images: Tensor,
@@ -275,17 +303,16 @@ def measure(
     of its own, the regions of its first variant. ``value`` is a name of ``game.VALUES`` or a function of its kind.
     Raises ValueError for rows that do not name the images, and what designs, players and games raise.
     """
-    name, size = designs.chosen(sampling, design=design, group=group)
-    of: players.Players | list[players.Players]
+    cells: players.Players | list[players.Players]
     drawing: designs.Design | list[designs.Design]
     if datasets.is_cloud(images):
-        of = [players.regions(cloud) for cloud in images[0]]
-        drawing = [designs.design(name, each, sampling=sampling, group=size) for each in of]
+        cells = [players.regions(cloud) for cloud in images[0]]
+        drawing = [designs.design(each, sampling=sampling, name=design, group=group) for each in cells]
     else:
-        of = players.grid(*images.shape[-2:], side=grid)
-        drawing = designs.design(name, of, sampling=sampling, group=size)
+        cells = players.grid(*images.shape[-2:], side=grid)
+        drawing = designs.design(cells, sampling=sampling, name=design, group=group)
     v = game.named_value(value) if isinstance(value, str) else value
-    played = game.MaskingGame(model, of, images, labels, baseline=baseline, value=v, batch_size=batch_size)
+    played = game.MaskingGame(model, cells, images, labels, baseline=baseline, value=v, batch_size=batch_size)
     if not 0 < len(rows) == images.shape[-4]:
         raise ValueError(f"rows name the images, at least one; got {len(rows)} for {images.shape[-4]} images")
     seeds = [(seed, row) for row in rows]
@@ -298,7 +325,6 @@ def order_curves(
     device: torch.device,
     root: str | Path | None = None,
     batch_size: int | None = None,
-    resume: bool = True,
 ) -> xr.Dataset:
     """Carry out the measurement: one row an image, in blocks that an interrupted run does not measure again."""
     check_attack_names(asked.attacks, goals=(*GOALS, *controls.CONTROLS))
@@ -306,18 +332,18 @@ def order_curves(
         raise ValueError(f"unknown category {asked.category!r}: choose 'truth' or 'attacked'")
     model = models.load(asked.dataset, asked.model, device=device)
     data = datasets.load(asked.dataset, "test", root=root)
-    n = players.REGIONS if datasets.is_cloud(data.images) else asked.grid**2
+    cloud = datasets.is_cloud(data.images)
+    n = players.REGIONS if cloud else asked.grid**2
     orders = sampling.orders(n, asked.fractions)
     rows, images, labels = correct_images(model, data, asked.images, seed=asked.seed)
     goals = {name.partition(" ")[0] for name in asked.attacks}
-    if goals & controls.CONTROLS.keys() and datasets.is_cloud(data.images):
+    if goals & controls.CONTROLS.keys() and cloud:
         raise ValueError(f"the controls {', '.join(controls.CONTROLS)} are of images; {data.name} has point clouds")
     # What does not fit is refused before any attack.
     estimators.check_replicates(asked.replicates, orders=orders, errors=asked.errors)
     game.named_value(asked.value)
-    if not datasets.is_cloud(data.images):
-        name, size = designs.chosen(asked.sampling, design=asked.design, group=asked.group)
-        designs.design(name, players.grid(*images.shape[-2:], side=asked.grid), sampling=asked.sampling, group=size)
+    first = players.regions(images[0]) if cloud else players.grid(*images.shape[-2:], side=asked.grid)
+    designs.design(first, sampling=asked.sampling, name=asked.design, group=asked.group)
     if "masked" in goals and asked.baseline == "blur":
         raise ValueError("the control 'masked' averages over one masked value: it does not go with the baseline blur")
     source = models.load(asked.dataset, asked.source, device=device) if "transferred" in goals else model
@@ -362,9 +388,7 @@ def order_curves(
         found = labelled(asked, rows[chosen.cpu()], true, attacked, estimate).assign_attrs(players=n)
         return found if asked.category == "truth" else found.assign(category=("image", category.cpu()))
 
-    return results.measured(
-        block, asked, device=device, resume=resume, description=f"{asked.model} {asked.sampling}", inputs=inputs
-    )
+    return results.measured(block, asked, device=device, description=f"{asked.model} {asked.sampling}", inputs=inputs)
 
 
 def labelled(
@@ -406,7 +430,7 @@ def labelled(
             "dataset": asked.dataset,
             "model": asked.model,
             "sampling": asked.sampling,
-            "design": asked.design,
+            "design": designs.chosen(asked.sampling, design=asked.design)[0],
             "epsilon": asked.epsilon,
         },
     )

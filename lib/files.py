@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, what names those of unfinished work, and where it reports."""
+"""Files written whole or not at all, the hashes that name unfinished work, and the console that shows its progress."""
 
 import hashlib
 import tempfile

@@ -99,13 +99,14 @@ class MaskingGame:
             )
         if images.ndim not in (4, 5):
             raise ValueError(f"images must be (I, C, H, W) or (V, I, C, H, W); got {tuple(images.shape)}")
-        check_images(images.flatten(0, -4), shape=tuple(baseline.shape[-3:]))
-        baselines = baseline.expand(images.shape[-4:]) if baseline.ndim == 3 else baseline
-        check_images(baselines, shape=tuple(images.shape[-3:]))
-        if len(baselines) != images.shape[-4]:
+        check_images(images.flatten(0, -4))
+        if baseline.shape not in (images.shape[-3:], images.shape[-4:]):
             raise ValueError(
-                f"baselines of their own are one an image; got {len(baselines)} for {images.shape[-4]} images"
+                f"the baseline must be (C, H, W), or (I, C, H, W), one an image; "
+                f"got {tuple(baseline.shape)} for images {tuple(images.shape)}"
             )
+        baselines = baseline.expand(images.shape[-4:])
+        check_images(baselines, what="baselines")
         every = [players] if isinstance(players, Players) else list(players)
         if not isinstance(players, Players) and len(every) != images.shape[-4]:
             raise ValueError(f"a sequence of players has one an image; got {len(every)} for {images.shape[-4]} images")

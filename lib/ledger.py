@@ -17,8 +17,7 @@ from lib.sampling import generator
 
 LEDGER = results.PUBLISHED / "claims.json"
 STRONG, MATCHED, WEAK = "untargeted 8", "untargeted 2", "untargeted 1"
-"""The paper's utility, which standard networks reach, the one that both twins reach on 90 images of 100, and the one of
-the twins that do not."""
+"""Utilities. STRONG is the paper's; MATCHED, both twins reach on 90 of 100 images; WEAK is for twins that do not."""
 
 SEEDED = "resnet18"
 """The architecture that was trained from several seeds."""
@@ -161,7 +160,7 @@ SOURCES = [
         )
     ),
 ]
-"""Everything that is judged, in the order of the claims' table; a missing result makes the row "not run"."""
+"""Everything that is judged; ``ledger`` sorts it by claim, and a missing result makes the row "not run"."""
 
 
 EXACT = {
@@ -198,7 +197,7 @@ def ledger(folder: Path = results.PUBLISHED) -> list[dict[str, Any]]:
     ]
 
 
-def of_seed(seed: int, *, folder: Path = results.PUBLISHED) -> list[dict[str, Any]]:
+def seed_rows(seed: int, *, folder: Path = results.PUBLISHED) -> list[dict[str, Any]]:
     """The rows, as the ledger's, of twins that were both trained from this seed: all that rests on neighbour pairs."""
     published = _published(folder)
     return [
@@ -232,7 +231,8 @@ def _rows(source: Source, architecture: str, published: Published, seed: int = 0
     ]
     there = [each for each in found if each is not None]
     if len(there) < len(found):
-        yield {**about, "claim": None, "effect": None, "low": None, "high": None, "images": 0, "verdict": "not run"}
+        nothing = dict.fromkeys(("claim", "effect", "low", "high"))
+        yield {**about, **nothing, "images": 0, "verdict": "not run", "source": []}
         return
     for verdict in source.judge(*(measured for _, measured in there)):
         yield {**about, **_judged(verdict), "id": source.id, "source": [name for name, _ in there]}

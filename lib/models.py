@@ -145,6 +145,8 @@ TITLES = {
     "pointnet2": "PointNet++",
 }
 """What the paper calls the architectures."""
+ON_CARD = {"architecture", "options", "sha256", "recipe", "clean_accuracy", "pgd20_accuracy", "device"}
+"""What a model card must have: what reads them asks for no more."""
 TRAININGS = ("standard", "adversarial", "smoothed")
 
 
@@ -175,7 +177,7 @@ def card(dataset: str, name: str) -> dict[str, Any]:
         )
     try:
         about = json.loads(path.read_text())
-        missing = {"architecture", "options", "sha256"} - about.keys()
+        missing = ON_CARD - about.keys()
     except (ValueError, AttributeError):
         about, missing = {}, {"a JSON object"}
     if missing:

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 import torch
 import xarray as xr
-from torch import Tensor, nn
+from torch import Tensor
 
-from lib import datasets, experiments, game, models, players, sampling
+from lib import experiments, game, players, sampling
 
 
 @dataclass(frozen=True)
@@ -39,29 +39,19 @@ class OfPairs:
 
 
 @dataclass(frozen=True)
-class Setting:
-    """The model, images (I, C, H, W), labels (I,) and orders of a measurement of single pairs, ready to be played."""
+class Setting(experiments.Subjects):
+    """What is measured and how: model, images and orders of a measurement of single pairs, ready to be played."""
 
     asked: OfPairs
-    model: nn.Module
-    rows: Tensor
-    images: Tensor
-    labels: Tensor
-    baseline: Tensor
     orders: list[int]
     batch_size: int | None
 
-    @property
-    def inputs(self) -> list[Tensor]:
-        """What the measurement is carried out on, for ``results.measured``."""
-        return [*self.model.state_dict().values(), self.images, self.baseline]
-
     def play(self, chosen: Tensor) -> tuple[game.MaskingGame, list[torch.Generator], Tensor]:
         """The game of the images ``chosen`` (B,), a generator an image, and the pairs (B, P, 2) drawn from it."""
-        of = players.grid(*self.images.shape[-2:], side=self.asked.grid)
+        grid = players.grid(*self.images.shape[-2:], side=self.asked.grid)
         played = game.MaskingGame(
             self.model,
-            of,
+            grid,
             self.images[chosen],
             self.labels[chosen],
             baseline=self.baseline,
@@ -69,7 +59,7 @@ class Setting:
             batch_size=self.batch_size,
         )
         draws = sampling.generators(self.asked.seed, self.rows[chosen.cpu()].tolist())
-        pairs = [sampling.pairs(of, self.asked.pairs, sampling=self.asked.sampling, generator=draw) for draw in draws]
+        pairs = [sampling.pairs(grid, self.asked.pairs, sampling=self.asked.sampling, generator=draw) for draw in draws]
         return played, draws, torch.stack(pairs)
 
     def labelled(self, chosen: Tensor, variables: dict[str, Any], *, passes: int) -> xr.Dataset:
@@ -96,13 +86,10 @@ class Setting:
 def setting(asked: OfPairs, *, device: torch.device, root: str | Path | None, batch_size: int | None) -> Setting:
     """Load what a measurement of single pairs needs.
 
-    Raises ValueError for point clouds, an unknown baseline, or more images than there are.
+    Raises ValueError as ``experiments.subjects`` does, and for wrong orders.
     """
     orders = sampling.orders(asked.grid**2, asked.fractions)
-    model = models.load(asked.dataset, asked.model, device=device)
-    data = datasets.load(asked.dataset, "test", root=root)
-    if datasets.is_cloud(data.images):
-        raise ValueError(f"the pairs of {asked.verb} are cells of images; {data.name} has point clouds")
-    reference = experiments.baseline(asked.baseline, data).to(device)
-    rows, images, labels = experiments.correct_images(model, data, asked.images, seed=asked.seed)
-    return Setting(asked, model, rows, images, labels, reference, orders, batch_size)
+    subjects = experiments.subjects(
+        asked.dataset, asked.model, asked.images, masked=asked.baseline, seed=asked.seed, device=device, root=root
+    )
+    return Setting(**vars(subjects), asked=asked, orders=orders, batch_size=batch_size)

@@ -8,15 +8,15 @@ from lib import claims
 from lib.results import reached
 from lib.statistics import statistic_interval
 
-QUARTER = 0.75
-"""What noise must leave out of the attack's effect: all but a quarter of it."""
+LEAST_LACKING = 0.75
+"""The least share of the attack's ΔI that noise must lack."""
 
 
 def noise_is_harmless(measured: xr.Dataset, name: str, attack: str) -> claims.Verdict:
     """Prediction: noise of the attack's norm has less than a quarter of its ΔI at 0.95n, on the same images."""
     both = change_at_high_order(reached(measured, attack), [attack, name])
     lacking = statistic_interval(lambda d: 1 - abs(float(d[:, 1].mean())) / abs(float(d[:, 0].mean())), both)
-    return claims.Verdict(name, f"{name}: less than a quarter of the attack's ΔI at 0.95n", lacking, QUARTER)
+    return claims.Verdict(name, f"{name}: less than a quarter of the attack's ΔI at 0.95n", lacking, LEAST_LACKING)
 
 
 def masks_matter(measured: xr.Dataset, name: str, attack: str) -> claims.Verdict:

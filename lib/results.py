@@ -99,7 +99,6 @@ def measured(
     description: str,
     images: int | None = None,
     part: str | None = None,
-    resume: bool = True,
     at_once: Mapping[str, int] = AT_ONCE,
 ) -> xr.Dataset:
     """The blocks that ``block`` measures of the image numbers, ``at_once`` each, as one dataset with its provenance.
@@ -118,7 +117,7 @@ def measured(
     earlier = 0
     for number, chosen in enumerate(track(chunks, description=description, console=console)):
         path = folder / f"{number:04d}-of-{size}.nc"
-        done = _of_earlier_run(path) if resume else None
+        done = _of_earlier_run(path)
         if done is None:
             done = read(write(block(chosen).assign_attrs(about), path))
         else:
@@ -161,7 +160,7 @@ def read(path: str | Path) -> xr.Dataset:
     if not path.exists():
         there = ", ".join(sorted(other.name for other in path.parent.glob("*.nc"))) or "none"
         raise FileNotFoundError(
-            f"no result {path}; at hand in that folder: {there}. 'python -m lib interactions' makes one"
+            f"no result {path}; at hand in that folder: {there}. 'python -m lib --help' says what makes one"
         )
     try:
         return xr.load_dataset(path, engine="scipy")

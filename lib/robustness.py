@@ -90,9 +90,7 @@ def certified_radii(
     return torch.tensor(radii)
 
 
-def robustness(
-    asked: Robustness, *, device: torch.device, root: str | Path | None = None, resume: bool = True
-) -> xr.Dataset:
+def robustness(asked: Robustness, *, device: torch.device, root: str | Path | None = None) -> xr.Dataset:
     """Carry out the measurement: one row an image, right or wrong under each attack, and its certified radius.
 
     AutoAttack's random starts are decided by the seed and the images of a block together. Raises ValueError where a
@@ -152,7 +150,6 @@ def robustness(
         asked,
         inputs=inputs,
         device=device,
-        resume=resume,
         description=f"robustness of {asked.model}",
         at_once=AT_ONCE if known else results.AT_ONCE,
     )

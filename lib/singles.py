@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from lib import datasets, experiments, game, models, players, results
+from lib import experiments, game, players, results
 
 
 @dataclass(frozen=True)
@@ -50,27 +50,23 @@ def players_alone(
     device: torch.device,
     root: str | Path | None = None,
     batch_size: int | None = None,
-    resume: bool = True,
 ) -> xr.Dataset:
     """Carry out the measurement: ``alone`` and ``whole`` (variant, image), and what the attacks reached.
 
     Raises ValueError for point clouds, an attack unknown or named twice, a wrong baseline, or too few images.
     """
     experiments.check_attack_names(asked.attacks)
-    model = models.load(asked.dataset, asked.model, device=device)
-    data = datasets.load(asked.dataset, "test", root=root)
-    if datasets.is_cloud(data.images):
-        raise ValueError(f"the players are cells of images; {data.name} has point clouds")
-    reference = experiments.baseline(asked.baseline, data).to(device)
-    rows, images, labels = experiments.correct_images(model, data, asked.images, seed=asked.seed)
-    of = players.grid(*images.shape[-2:], side=asked.grid)
+    subjects = experiments.subjects(
+        asked.dataset, asked.model, asked.images, masked=asked.baseline, seed=asked.seed, device=device, root=root
+    )
+    grid = players.grid(*subjects.images.shape[-2:], side=asked.grid)
 
     def block(chosen: Tensor) -> xr.Dataset:
-        x, y = images[chosen], labels[chosen]
-        attacked = [experiments.attack(model, x, y, name) for name in asked.attacks]
+        x, y = subjects.images[chosen], subjects.labels[chosen]
+        attacked = [experiments.attack(subjects.model, x, y, name) for name in asked.attacks]
         variants = torch.stack([x, *(each.images for each in attacked)])
-        played = game.MaskingGame(model, of, variants, y, baseline=reference, batch_size=batch_size)
-        alone, whole = alone_and_whole(played, of.n, images=len(x))
+        played = game.MaskingGame(subjects.model, grid, variants, y, baseline=subjects.baseline, batch_size=batch_size)
+        alone, whole = alone_and_whole(played, grid.n, images=len(x))
         return xr.Dataset(
             {
                 "alone": (("variant", "image"), alone.cpu(), {"units": "of v", "what": "Σ_i φ^(0)(i)"}),
@@ -82,17 +78,16 @@ def players_alone(
             coords={
                 "variant": ["normal", *asked.attacks],
                 "attack": list(asked.attacks),
-                "image": rows[chosen.cpu()],
+                "image": subjects.rows[chosen.cpu()],
             },
-            attrs={"dataset": asked.dataset, "model": asked.model, "players": of.n},
+            attrs={"dataset": asked.dataset, "model": asked.model, "players": grid.n},
         )
 
     return results.measured(
         block,
         asked,
-        inputs=[*model.state_dict().values(), images, reference],
+        inputs=subjects.inputs,
         device=device,
-        resume=resume,
         description=f"players alone of {asked.model}",
     )
 

@@ -68,7 +68,7 @@ def statistic_interval(
 
 
 def sampling_share(samples: ArrayLike, errors: ArrayLike) -> NDArray[np.float64]:
-    """Sampling error of an image over the standard deviation between images, the first axis, sampling error taken out.
+    """Sampling error of one image, over the standard deviation between images, the first axis, without that error.
 
     ``errors`` are the standard errors of the ``samples``, of the draws. Below 1/2, sampling widens an interval over
     images by less than 12%. Not a number where the images differ no more than their draws do.

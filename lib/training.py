@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lib import models
-from lib.attacks import loss_gradient, pgd, random_start, step
+from lib.attacks import loss_gradient, pgd
 from lib.datasets import Dataset, as_float, is_cloud
 from lib.files import console, key, replacing
 
@@ -276,18 +276,8 @@ def training_attack(
         noisy = images + (2 * torch.rand(images.shape, generator=generator).to(images.device) - 1) * 2 * epsilon
         gradient, _ = loss_gradient(model, noisy, labels)
         return (noisy + epsilon * gradient.sign()).clamp(0, 1)
-    adversarial = random_start(images, epsilon=epsilon, norm="linf", generator=generator)
-    for _ in range(about.attack_steps):
-        gradient, _ = loss_gradient(model, adversarial, labels)
-        adversarial = step(
-            adversarial,
-            gradient,
-            images,
-            epsilon=epsilon,
-            step_size=1.5 * epsilon / about.attack_steps,
-            norm="linf",
-        )
-    return adversarial
+    step_size, steps = 1.5 * epsilon / about.attack_steps, about.attack_steps
+    return pgd(model, images, labels, epsilon=epsilon, step_size=step_size, steps=steps, generator=generator)
 
 
 def _resume(path: Path, resumable: dict[str, Any], generator: torch.Generator) -> tuple[int, float]:

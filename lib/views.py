@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from lib import estimators, experiments, game, players, plots, sampling
-from lib.attacks import pgd
+from lib.attacks import pgd_inside
 
 GRID = 16
 """The players are GRID × GRID cells."""
@@ -34,9 +34,8 @@ class View:
 
 
 def attacked(model: nn.Module, images: Tensor, labels: Tensor, *, epsilons: Sequence[float]) -> Tensor:
-    """Adversarial images (E, K, C, H, W) of images (K, C, H, W), one of each for every ε: 20 steps of PGD of ε/8."""
-    each = [pgd(model, images, labels, epsilon=bound, step_size=bound / 8, steps=20) for bound in epsilons]
-    return torch.stack(each)
+    """Adversarial images (E, K, C, H, W) of images (K, C, H, W), one of each for every ε, by ``attacks.pgd_inside``."""
+    return torch.stack([pgd_inside(model, images, labels, epsilon=bound) for bound in epsilons])
 
 
 def order_pictures(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -54,6 +55,18 @@ def pictures() -> Callable[..., tuple[Tensor, Tensor]]:
         return images, torch.randint(0, 4, (count,), generator=generator)
 
     return make
+
+
+@pytest.fixture
+def anew(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Calls a measurement where no earlier run has left a block of it."""
+
+    def call(measurement: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(results, "WORK", tmp_path_factory.mktemp("work"))
+            return measurement(*arguments, **options)
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -447,6 +447,10 @@ def test_an_easy_window_is_reached_by_all_in_one_step(network, pictures):
         ({"utility": (math.nan, 1.0)}, r"window \(low, high\) .*got \(nan, 1\.0\)"),
         ({"targets": torch.tensor([0, 4])}, r"labels must lie in 0\.\.3 .*got values from 0 to 4"),
         ({"targets": torch.tensor([0])}, r"must be 2 integers, one an image; got \(1,\)"),
+        (
+            {"targets": torch.tensor([0, 9]), "gradient_of": lambda images, classes: torch.zeros_like(images)},
+            r"labels must lie in 0\.\.3 .*got values from 0 to 9",
+        ),
         ({"targets": LABELS, "labels": torch.tensor([0, 4])}, r"labels must lie in 0\.\.3 .*got values from 0 to 4"),
     ],
 )

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 from lib import (
     contexts,
     defense_experiments,
-    designs,
     disentanglement,
     experiments,
     models,
@@ -140,7 +139,7 @@ class Asked(Exception):
 MEASURING = pytest.mark.parametrize(
     ("command", "module", "function", "asked"),
     [
-        ("interactions", experiments, "order_curves", experiments.OrderCurves(group=designs.SIGNED_PAIRS)),
+        ("interactions", experiments, "order_curves", experiments.OrderCurves()),
         ("disentanglement", disentanglement, "disentanglement", disentanglement.Disentanglement()),
         ("contexts", contexts, "localities", contexts.Contexts()),
         ("singles", singles, "players_alone", singles.Singles()),
@@ -163,6 +162,10 @@ def test_a_command_without_options_asks_what_its_specification_does_without_argu
     assert found.value.args == (asked,)
 
 
+UNSET = {"design": "one of these", "group": 1}
+"""Values of the kind that these options take, whose default is None."""
+
+
 def other_than(value):
     """Another value of the same kind as this default."""
     if isinstance(value, bool):
@@ -182,7 +185,7 @@ def test_the_command_of_a_specification_asks_for_it(command, module, function, a
         raise Asked(asked)
 
     monkeypatch.setattr(module, function, instead)
-    wanted = replace(asked, **{name: other_than(value) for name, value in vars(asked).items()})
+    wanted = replace(asked, **{name: other_than(UNSET.get(name, value)) for name, value in vars(asked).items()})
     with pytest.raises(Asked) as found:
         CliRunner().invoke(app, shlex.split(wanted.command())[3:], standalone_mode=False, catch_exceptions=False)
     assert found.value.args == (wanted,)

@@ -55,8 +55,8 @@ def test_result_is_labelled_costs_what_it_says_and_resumes(tiny, monkeypatch):
     assert contexts.localities(ASKED, device=CPU).locality.equals(found.locality)
 
 
-def test_batch_size_changes_no_number(tiny):
-    one, many = (contexts.localities(ASKED, device=CPU, batch_size=b, resume=False) for b in (1, 512))
+def test_batch_size_changes_no_number(tiny, anew):
+    one, many = (anew(contexts.localities, ASKED, device=CPU, batch_size=b) for b in (1, 512))
     assert abs(one.locality - many.locality).max() < 0.02
 
 

@@ -19,10 +19,8 @@ def cuda(monkeypatch):
     return models.device("cuda")
 
 
-def test_curves_are_those_of_the_cpu(tiny, cuda):
-    on_gpu, on_cpu = (
-        experiments.order_curves(ASKED, device=device, resume=False) for device in (cuda, torch.device("cpu"))
-    )
+def test_curves_are_those_of_the_cpu(tiny, anew, cuda):
+    on_gpu, on_cpu = (anew(experiments.order_curves, ASKED, device=device) for device in (cuda, torch.device("cpu")))
     assert on_gpu.image.values.tolist() == on_cpu.image.values.tolist()
     assert np.allclose(on_gpu.utility, on_cpu.utility, atol=1e-3)
     assert abs(on_cpu.interaction).max() > 5e-4
@@ -30,8 +28,8 @@ def test_curves_are_those_of_the_cpu(tiny, cuda):
     assert on_gpu.passes.values.tolist() == on_cpu.passes.values.tolist()
 
 
-def test_memory_that_runs_out_halves_the_batch(tiny, cuda, monkeypatch):
-    whole = experiments.order_curves(ASKED, device=cuda, resume=False)
+def test_memory_that_runs_out_halves_the_batch(tiny, anew, cuda, monkeypatch):
+    whole = anew(experiments.order_curves, ASKED, device=cuda)
     forward = torch.nn.Conv2d.forward
 
     def short_of_memory(layer, images):
@@ -40,7 +38,7 @@ def test_memory_that_runs_out_halves_the_batch(tiny, cuda, monkeypatch):
         return forward(layer, images)
 
     monkeypatch.setattr(torch.nn.Conv2d, "forward", short_of_memory)
-    halved = experiments.order_curves(ASKED, device=cuda, resume=False)
+    halved = anew(experiments.order_curves, ASKED, device=cuda)
     assert np.allclose(halved.interaction, whole.interaction, atol=2e-5)
 
 

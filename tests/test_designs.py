@@ -171,18 +171,27 @@ def test_curvature_identities_hold_exactly(n):
     ("call", "message"),
     [
         (
-            lambda: designs.design("stars", GRID, sampling="neighbours", group=1),
+            lambda: designs.design(GRID, sampling="neighbours", name="stars", group=1),
             "unknown design 'stars': choose one of",
         ),
-        (lambda: designs.design("four_point", GRID, sampling="all"), "unknown pair sampling 'all'"),
-        (lambda: designs.chosen("uniform", design="four_point", group=5), "one pair at a time; got a group of 5"),
-        (lambda: designs.design("curvature", GRID, sampling="neighbours", group=1), "use 'signed_groups' or 'four_p"),
-        (lambda: designs.design("signed_groups", GRID, sampling="uniform", group=1), "use 'curvature' or 'four_point'"),
+        (lambda: designs.design(GRID, sampling="all", name="four_point"), "unknown pair sampling 'all'"),
         (
-            lambda: designs.design("curvature", GRID, sampling="uniform", group=0),
+            lambda: designs.design(GRID, sampling="uniform", name="four_point", group=5),
+            "one pair at a time; got a group of 5",
+        ),
+        (
+            lambda: designs.design(GRID, sampling="neighbours", name="curvature", group=1),
+            "use 'signed_groups' or 'four_p",
+        ),
+        (
+            lambda: designs.design(GRID, sampling="uniform", name="signed_groups", group=1),
+            "use 'curvature' or 'four_point'",
+        ),
+        (
+            lambda: designs.design(GRID, sampling="uniform", name="curvature", group=0),
             "a group must be at least 1 player; got 0",
         ),
-        (lambda: designs.design("signed_groups", GRID, sampling="neighbours", group=0), "at least 1 pair; got 0"),
+        (lambda: designs.design(GRID, sampling="neighbours", name="signed_groups", group=0), "at least 1 pair; got 0"),
         (
             lambda: designs.curvature(16, group=3)(1, 2, generator(0)),
             r"reaches the orders 2\.\.12; got 1: choose a sma",

@@ -38,12 +38,12 @@ def test_it_is_the_estimator_on_draws_of_seed_and_row(tiny):
     assert np.allclose(found.disentanglement.sel(estimate="upper"), expected, atol=1e-3)
 
 
-def test_interrupted_run_resumes_and_batch_size_changes_no_number(tiny, monkeypatch):
+def test_interrupted_run_resumes_and_batch_size_changes_no_number(tiny, anew, monkeypatch):
     whole = disentanglement.disentanglement(ASKED, device=CPU, batch_size=7)
-    again = disentanglement.disentanglement(ASKED, device=CPU, batch_size=512, resume=False)
+    again = anew(disentanglement.disentanglement, ASKED, device=CPU, batch_size=512)
     assert np.allclose(whole.disentanglement, again.disentanglement, atol=1e-3)
     monkeypatch.setattr(estimators, "shared_contexts", lambda *a, **k: pytest.fail("measured again"))
-    assert disentanglement.disentanglement(ASKED, device=CPU).disentanglement.equals(again.disentanglement)
+    assert disentanglement.disentanglement(ASKED, device=CPU).disentanglement.equals(whole.disentanglement)
 
 
 @pytest.mark.parametrize(

@@ -424,7 +424,7 @@ CASES = [
 @pytest.mark.parametrize(("name", "how", "group", "orders"), CASES)
 def test_designs_are_unbiased(name, how, group, orders):
     """20,000 replicates of each design against the exact weighted mean over the pairs: a z-test."""
-    design = designs.design(name, NINE, sampling=how, group=group)
+    design = designs.design(NINE, sampling=how, name=name, group=group)
     estimate = estimators.order_means(table_game(TABLE), design, orders=orders, replicates=20_000, seeds=[(1, 2)])
     pairs = NINE.neighbours if how == "neighbours" else torch.combinations(torch.arange(9))
     truth = torch.stack([exact_mean(name, order, pairs=pairs, group=group) for order in orders])
@@ -434,7 +434,7 @@ def test_designs_are_unbiased(name, how, group, orders):
 
 @pytest.mark.parametrize(("name", "how", "group", "orders"), CASES)
 def test_95_percent_intervals_hold_the_truth_in_95_percent_of_repeats(name, how, group, orders):
-    design = designs.design(name, NINE, sampling=how, group=group)
+    design = designs.design(NINE, sampling=how, name=name, group=group)
     repeats, order = 4000, orders[len(orders) // 2]
     estimate = estimators.order_means(
         table_game(TABLE), design, orders=[order], replicates=100, seeds=[(3, repeat) for repeat in range(repeats)]
@@ -467,7 +467,7 @@ def test_an_order_out_of_reach_is_refused_before_any_other_is_played():
 
 
 def test_wanted_errors_are_reached_by_as_many_replicates_as_they_take():
-    design = designs.design("four_point", NINE, sampling="neighbours")
+    design = designs.design(NINE, sampling="neighbours", name="four_point")
     wanted, seeds = [0.2, 0.05, 10.0, 1e-6], [(4, image) for image in range(20)]
     estimate = estimators.order_means(
         table_game(TABLE), design, orders=[3, 3, 3, 3], replicates=3000, seeds=seeds, errors=wanted
@@ -487,7 +487,7 @@ def test_wanted_errors_are_reached_by_as_many_replicates_as_they_take():
 def test_wanted_errors_hold_for_every_variant_and_change():
     """Of v and 3v the second variant is the noisiest, of v and −v their difference, 2v."""
     v = table_game(TABLE)
-    design = designs.design("four_point", NINE, sampling="neighbours")
+    design = designs.design(NINE, sampling="neighbours", name="four_point")
     arguments = {"orders": [3], "replicates": 100_000, "seeds": [(5, 0), (5, 1)], "errors": [0.05]}
     both = estimators.order_means(lambda c: torch.stack([v(c), 3 * v(c)]), design, **arguments)
     alone = estimators.order_means(v, design, **arguments)
@@ -500,7 +500,7 @@ def test_wanted_errors_hold_for_every_variant_and_change():
 @pytest.mark.parametrize(("name", "how", "group", "orders"), CASES)
 def test_additive_games_have_no_interaction_in_any_design(name, how, group, orders):
     worth = torch.randn(9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    design = designs.design(name, NINE, sampling=how, group=group)
+    design = designs.design(NINE, sampling=how, name=name, group=group)
     estimate = estimators.order_means(
         lambda coalitions: coalitions.double() @ worth, design, orders=orders, replicates=50, seeds=[(6, 0)]
     )
@@ -520,7 +520,7 @@ def test_means_of_a_network_do_not_depend_on_batch_size_or_company(network, pict
             baseline=torch.full((1, 8, 8), 0.5, dtype=torch.float64),
             batch_size=batch_size,
         )
-        design = designs.design("signed_groups", grid, sampling="neighbours", group=1)
+        design = designs.design(grid, sampling="neighbours", name="signed_groups", group=1)
         return estimators.order_means(
             masking, design, orders=[3, 11], replicates=replicates, seeds=[(0, row) for row in rows]
         ), masking
@@ -544,7 +544,7 @@ def test_means_of_a_network_do_not_depend_on_batch_size_or_company(network, pict
 )
 def test_order_means_one_clear_error(changes, message, empty_folder):
     recorder = Recorder(table_game(TABLE))
-    design = designs.design("four_point", NINE, sampling="neighbours")
+    design = designs.design(NINE, sampling="neighbours", name="four_point")
     with pytest.raises(ValueError, match=message):
         estimators.order_means(recorder, design, **{"orders": [2], "replicates": 4, "seeds": [(0, 0)], **changes})
     assert not recorder.asked

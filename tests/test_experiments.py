@@ -36,7 +36,7 @@ def test_result_is_labelled_and_costs_what_it_says(tiny):
 
 
 def test_interrupted_run_resumes_without_measuring_again(tiny, monkeypatch):
-    whole = experiments.order_curves(ASKED, device=CPU, resume=False)
+    whole = experiments.order_curves(ASKED, device=CPU)
     calls = []
     measure = experiments.measure
     monkeypatch.setattr(experiments, "measure", lambda *a, **k: calls.append(1) or measure(*a, **k))
@@ -54,8 +54,8 @@ def test_blocks_of_another_size_are_not_mixed(tiny, monkeypatch):
     assert np.allclose(again.interaction, whole.interaction, atol=1e-4)
 
 
-def test_batch_size_and_company_change_no_number(tiny):
-    one, many = (experiments.order_curves(ASKED, device=CPU, batch_size=b, resume=False) for b in (7, 512))
+def test_batch_size_and_company_change_no_number(tiny, anew):
+    one, many = (anew(experiments.order_curves, ASKED, device=CPU, batch_size=b) for b in (7, 512))
     assert np.allclose(one.interaction, many.interaction, atol=1e-4)
     few = experiments.order_curves(replace(ASKED, images=4), device=CPU)
     assert np.allclose(few.interaction, many.interaction.isel(image=slice(4)), atol=1e-4)
@@ -355,6 +355,22 @@ def test_pairs_of_a_cloud_are_its_own_neighbours(shapes, monkeypatch):
     assert len(drawn) == 3
     own = [set(map(tuple, of.neighbours.tolist())) for of, _ in drawn]
     assert own[0] != own[1] and all(pairs <= mine for (_, pairs), mine in zip(drawn, own, strict=True))
+
+
+def test_what_does_not_fit_clouds_is_refused_before_any_attack(shapes, monkeypatch):
+    monkeypatch.setattr(experiments, "perturbed", lambda *_, **__: pytest.fail("attacked before"))
+    with pytest.raises(ValueError, match="unknown design 'stars'"):
+        experiments.order_curves(replace(CLOUDS, design="stars"), device=CPU)
+
+
+@pytest.mark.parametrize(
+    ("how", "design", "group"), [("neighbours", "signed_groups", designs.SIGNED_PAIRS), ("uniform", "curvature", None)]
+)
+def test_a_specification_without_a_design_is_one_with_the_default(how, design, group):
+    """So that its result has the same name, and can be renewed."""
+    asked = experiments.OrderCurves(sampling=how)
+    assert asked.command() == replace(asked, design=design, group=group).command()
+    assert f"--design {design} " in asked.command() and ("--group 12 " in asked.command()) == (how == "neighbours")
 
 
 def test_clouds_are_measured_to_a_wanted_error_together(shapes):

@@ -121,7 +121,7 @@ def test_each_image_may_have_a_baseline_of_its_own(network, pictures):
     for i in range(3):
         alone = game.MaskingGame(model, grid, images[[i]], labels[[i]], baseline=baselines[i])(coalitions[[i]])
         torch.testing.assert_close(together[[i]], alone, rtol=0, atol=1e-12)
-    with pytest.raises(ValueError, match="baselines of their own are one an image; got 2 for 3 images"):
+    with pytest.raises(ValueError, match=r"one an image; got \(2, 1, 8, 8\) for images \(3, 1, 8, 8\)"):
         game.MaskingGame(model, grid, images, labels, baseline=baselines[:2])
 
 
@@ -142,9 +142,11 @@ def test_mean_baseline(pictures):
         ({"images": torch.rand(2, 1, 8, 8) - 0.5}, r"must lie in \[0, 1\]; got values from -0\.\d"),
         ({"images": torch.full((2, 1, 8, 8), torch.nan)}, r"must lie in \[0, 1\]; got values from nan"),
         ({"images": torch.zeros(2, 1, 8, 8, dtype=torch.uint8)}, r"float tensor.*got .*uint8"),
-        ({"images": torch.rand(2, 3, 8, 8)}, r"shape \(B, 1, 8, 8\); got \(2, 3, 8, 8\)"),
-        ({"images": torch.rand(2, 1, 8, 4)}, r"shape \(B, 1, 8, 8\); got \(2, 1, 8, 4\)"),
-        ({"baseline": torch.full((1, 8, 8), 255.0)}, r"must lie in \[0, 1\]; got values from 255 to 255"),
+        ({"images": torch.rand(2, 3, 8, 8)}, r"baseline must be .*; got \(1, 8, 8\) for images \(2, 3, 8, 8\)"),
+        ({"images": torch.rand(2, 1, 8, 4)}, r"baseline must be .*; got \(1, 8, 8\) for images \(2, 1, 8, 4\)"),
+        ({"baseline": torch.tensor(0.5)}, r"baseline must be .*; got \(\) for images \(2, 1, 8, 8\)"),
+        ({"baseline": torch.zeros(1, 8, 8, dtype=torch.uint8)}, r"baselines must be a float tensor .*uint8"),
+        ({"baseline": torch.full((1, 8, 8), 255.0)}, r"baselines must lie in \[0, 1\]; got values from 255 to 255"),
         ({"players": players.grid(16, 16, side=2)}, r"partition .* \(16, 16\) pixels, the images have \(8, 8\)"),
         ({"labels": torch.tensor([0, 4])}, r"labels must lie in 0\.\.3 .* 4 classes; got values from 0 to 4"),
         ({"labels": torch.tensor([-1, 0])}, r"labels must lie in 0\.\.3 .*got values from -1 to 0"),

@@ -37,7 +37,7 @@ def test_every_row_says_what_it_rests_on(rows):
     for row in rows:
         assert set(FIELDS) <= set(row)
         if row["verdict"] == "not run":
-            assert row["effect"] is None and row["images"] == 0
+            assert row["effect"] is None and row["images"] == 0 and row["source"] == []
         else:
             # A share of |mean ΔI| grows with noise, and so in every resample: where all is noise its interval may miss
             # the effect, and then it must decide nothing.
@@ -105,7 +105,7 @@ def test_side_claims_name_their_networks(rows):
 
 def test_twins_of_a_seed_are_judged_as_the_ledger_judges(rows, tmp_path):
     ids = {"C03", "C04", "C05", "C10", "C11"}
-    first = ledger.of_seed(0)
+    first = ledger.seed_rows(0)
     assert {row["id"] for row in first} == ids
     assert first == [row for row in rows if row["model"].startswith("resnet18") and row in first]
     (tmp_path / "cifar10").mkdir()
@@ -113,7 +113,7 @@ def test_twins_of_a_seed_are_judged_as_the_ledger_judges(rows, tmp_path):
         training_name, experiment = what.split("-")
         copy = tmp_path / "cifar10" / f"resnet18-{training_name}_seed7-{experiment}.nc"
         shutil.copy(results.PUBLISHED / "cifar10" / f"resnet18-{what}.nc", copy)
-    other = ledger.of_seed(7, folder=tmp_path)
+    other = ledger.seed_rows(7, folder=tmp_path)
     assert {row["id"] for row in other if row["verdict"] == "not run"} == {"C11"}
     assert {row["model"] for row in other} == {
         "resnet18_seed7",

@@ -25,7 +25,8 @@ def checkpoints(tmp_path, monkeypatch):
             buffer += torch.rand_like(buffer)
     model.half()
     content = save({key: value.contiguous() for key, value in model.state_dict().items()})
-    card = {"architecture": "resnet18", "options": OPTIONS, "sha256": hashlib.sha256(content).hexdigest()}
+    measured = {"recipe": {}, "clean_accuracy": 0.9, "pgd20_accuracy": 0.1, "device": "cpu"}
+    card = {"architecture": "resnet18", "options": OPTIONS, "sha256": hashlib.sha256(content).hexdigest(), **measured}
     for dataset, name in (("toy", "resnet18-standard"), ("other", "resnet18-adversarial")):
         folder = tmp_path / "checkpoints" / dataset
         folder.mkdir(parents=True)
@@ -239,7 +240,12 @@ def empty(content):
 
 
 @pytest.mark.parametrize(
-    ("text", "lacks"), [('{"sha', "a JSON object"), ("[]", "a JSON object"), ("{}", "architecture, ")]
+    ("text", "lacks"),
+    [
+        ('{"sha', "a JSON object"),
+        ("[]", "a JSON object"),
+        ("{}", "architecture, clean_accuracy, device, options, pgd20_accuracy, recipe, sha256"),
+    ],
 )
 def test_a_damaged_card(text, lacks, checkpoints):
     folder, _ = checkpoints

@@ -65,21 +65,21 @@ def same(one, other):
         ({"errors": (2e-4, 2e-4, 2e-4)}, [0, 7, 12]),
     ],
 )
-def test_it_is_what_measuring_all_orders_gives(earlier, orders_measured, changes, missing):
+def test_it_is_what_measuring_all_orders_gives(anew, earlier, orders_measured, changes, missing):
     asked = replace(ASKED, **changes)
     found = renewed(asked, earlier, device=CPU)
     assert orders_measured == [missing] * bool(missing)
-    same(found, experiments.order_curves(asked, device=CPU, resume=False))
+    same(found, anew(experiments.order_curves, asked, device=CPU))
 
 
-def test_an_order_that_wanted_more_replicates_than_it_had_is_measured_again(tiny, orders_measured):
+def test_an_order_that_wanted_more_replicates_than_it_had_is_measured_again(tiny, anew, orders_measured):
     earlier = experiments.order_curves(replace(ASKED, replicates=40), device=CPU)
     orders_measured.clear()
     short = [order for order, count in zip((0, 7, 12), earlier.replicates.max("image"), strict=True) if count == 40]
     assert 0 < len(short) < 3, "some orders, not all, should have met the greatest number of replicates"
     found = renewed(ASKED, earlier, device=CPU)
     assert orders_measured == [short]
-    same(found, experiments.order_curves(ASKED, device=CPU, resume=False))
+    same(found, anew(experiments.order_curves, ASKED, device=CPU))
 
 
 def test_it_says_which_orders_were_measured_again_and_how(earlier):

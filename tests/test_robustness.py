@@ -79,7 +79,7 @@ def test_result_is_what_the_model_does(tiny, monkeypatch):
     assert robustness.robustness(ASKED, device=CPU).right.equals(found.right)
 
 
-def test_other_images_or_labels_are_measured_anew(tiny, monkeypatch):
+def test_other_images_or_labels_are_measured_anew(tiny, anew, monkeypatch):
     before = robustness.robustness(ASKED, device=CPU)
     last = int(before.image[-1])
     black, other = tiny.images.clone(), (tiny.labels + 1) % 3
@@ -87,7 +87,7 @@ def test_other_images_or_labels_are_measured_anew(tiny, monkeypatch):
     for data in (replace(tiny, images=black), replace(tiny, labels=other)):
         monkeypatch.setitem(datasets.LOADERS, "tiny", lambda split, root, data=data: data)
         again = robustness.robustness(ASKED, device=CPU)
-        assert again.right.equals(robustness.robustness(ASKED, device=CPU, resume=False).right)
+        assert again.right.equals(anew(robustness.robustness, ASKED, device=CPU).right)
     assert not again.right.sel(under="clean").any() and (again.label != before.label).all()
 
 
@@ -147,7 +147,7 @@ def test_certificates_of_a_model_trained_with_noise(tiny, monkeypatch):
         lambda *_, generators, **__: drawn.append([g.initial_seed() for g in generators]) or torch.zeros(60),
     )
     for seed in (0, 1):
-        robustness.robustness(replace(ASKED, images=60, certified=60, seed=seed), device=CPU, resume=False)
+        robustness.robustness(replace(ASKED, images=60, certified=60, seed=seed), device=CPU)
     assert len(set(drawn[0])) == 60 and not set(drawn[0]) & set(drawn[1])
 
 

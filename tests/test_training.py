@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lib import models, training
+from lib import attacks, models, training
 from lib.datasets import Dataset, as_images
 
 CPU = torch.device("cpu")
@@ -327,8 +327,8 @@ def test_a_training_attack_of_several_steps_goes_one_and_a_half_epsilon_over_all
     """Towards ones everywhere, from −ε: two steps of ¾ ε, and three of ½ ε, end at ε/2."""
     model, (images, labels) = network(), pictures(4)
     images = 0.4 + 0.2 * images
-    monkeypatch.setattr(training, "random_start", lambda images, *, epsilon, **_: images - epsilon)
-    monkeypatch.setattr(training, "loss_gradient", lambda model, images, labels: (torch.ones_like(images), None))
+    monkeypatch.setattr(attacks, "random_start", lambda images, *, epsilon, **_: images - epsilon)
+    monkeypatch.setattr(attacks, "loss_gradient", lambda model, images, labels, loss: (torch.ones_like(images), None))
     for steps in (2, 3):
         about = replace(STANDARD, epsilon=0.06, attack_steps=steps)
         moved = training.training_attack(model, images, labels, about, torch.Generator()) - images
@@ -350,9 +350,11 @@ def test_weights_decay_and_are_averaged():
     assert (slow - first).norm() < 0.2 * (last - first).norm()
 
 
-def test_the_training_attack_starts_at_random_inside_the_ball(network, pictures):
+def test_the_training_attack_starts_at_random_inside_the_ball(network, pictures, monkeypatch):
+    """Where the loss has no slope, it stays where it starts."""
     model, (images, labels) = network(), pictures(4)
-    about = replace(STANDARD, epsilon=0.06)
+    monkeypatch.setattr(attacks, "loss_gradient", lambda model, images, labels, loss: (torch.zeros_like(images), None))
+    about = replace(STANDARD, epsilon=0.06, attack_steps=2)
     start, other = (
         training.training_attack(model, images, labels, about, torch.Generator().manual_seed(seed)) for seed in (0, 1)
     )

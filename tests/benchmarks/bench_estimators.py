@@ -71,7 +71,7 @@ def measured(
     setting: Setting, how: str, name: str, group: int | None, fractions: tuple[float, ...], count: int
 ) -> Tensor:
     """``count`` replicates of ΔI^(m) (I, count, M) by a design."""
-    design = designs.design(name, GRID, sampling=how, group=group)
+    design = designs.design(GRID, sampling=how, name=name, group=group)
     seeds = [(1, image) for image in setting.rows]
     orders = sampling.orders(GRID.n, fractions)
     found = estimators.order_means(setting.game(), design, orders=orders, replicates=count, seeds=seeds)
