@@ -108,10 +108,10 @@ class Detection:
     normal: NDArray[np.float64]
     adversarial: dict[str, NDArray[np.float64]]
 
-    def auc(self, attack: str, *, seed: int = 0) -> Interval:
+    def auc(self, attack: str) -> Interval:
         """Area under the ROC curve of normal images against an attack, with its interval over pairs of twins."""
         pairs = np.stack([self.normal, self.adversarial[attack]], 1)
-        return statistic_interval(lambda each: area_under_roc(*each.T), pairs, seed=seed)
+        return statistic_interval(lambda each: area_under_roc(*each.T), pairs)
 
     def roc(self, attack: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The shares of normal images and of adversarial images that are flagged, threshold by threshold."""

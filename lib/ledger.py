@@ -273,15 +273,15 @@ def read(path: Path = LEDGER) -> list[dict[str, Any]]:
     return rows
 
 
-def table(*ids: str, path: Path = LEDGER) -> pd.DataFrame:
+def table(*ids: str) -> pd.DataFrame:
     """The stored rows of these claims, as a chapter shows them; what was not run is left out.
 
     Raises ValueError for a claim that has no row.
     """
-    rows = read(path)
+    rows = read()
     unknown = sorted(set(ids) - {row["id"] for row in rows})
     if unknown or not ids:
-        raise ValueError(f"no rows of the claims {', '.join(unknown) or '(none given)'} in {path}")
+        raise ValueError(f"no rows of the claims {', '.join(unknown) or '(none given)'} in {LEDGER}")
     shown = [
         (
             row["id"],
