@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from math import floor, log10
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +274,13 @@ def read(path: Path = LEDGER) -> list[dict[str, Any]]:
     return rows
 
 
+def told(effect: float, low: float, high: float) -> str:
+    """An effect with its interval, to the third digit of the larger end."""
+    size = max(abs(low), abs(high))
+    digits = max(1, 2 - floor(log10(size))) if size else 1
+    return f"{effect:z.{digits}f} [{low:z.{digits}f}, {high:z.{digits}f}]"
+
+
 def table(*ids: str) -> pd.DataFrame:
     """The stored rows of these claims, as a chapter shows them; what was not run is left out.
 
@@ -286,10 +294,10 @@ def table(*ids: str) -> pd.DataFrame:
         (
             row["id"],
             row["claim"],
-            row["model"],
+            "–" if row["model"] == "none" else models.title(row["model"]),
             row["on"],
             row["images"],
-            f"{row['effect']:.4g} [{row['low']:.4g}, {row['high']:.4g}]",
+            told(row["effect"], row["low"], row["high"]),
             row["verdict"],
         )
         for row in rows

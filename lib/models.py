@@ -147,7 +147,16 @@ TITLES = {
 """What the paper calls the architectures."""
 ON_CARD = {"architecture", "options", "sha256", "recipe", "clean_accuracy", "pgd20_accuracy", "device"}
 """What a model card must have: what reads them asks for no more."""
-TRAININGS = ("standard", "adversarial", "smoothed")
+TRAININGS = {"standard": "standard", "adversarial": "adversarially trained", "smoothed": "trained on noise"}
+"""The trainings by their names in a model's, and in words."""
+
+
+def title(name: str) -> str:
+    """What a reader is told of "resnet18-adversarial_seed1": "ResNet-18, adversarially trained, seed 1"."""
+    architecture, _, training = name.partition("-")
+    training, _, seed = training.partition("_seed")
+    parts = (TITLES.get(architecture, architecture), TRAININGS.get(training, training), seed and f"seed {seed}")
+    return ", ".join(filter(None, parts))
 
 
 def of_seed(model: str, seed: int) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
@@ -31,10 +32,11 @@ def band(
     axes.plot(fractions, over_images.mean, style, color=color, label=label, markersize=4)
 
 
-def order_figure(measured: Sequence[tuple[str, xr.Dataset]], attack: str) -> Figure:
+def order_figure(measured: Sequence[tuple[str, xr.Dataset]], attack: str, *, unit: str = "images") -> Figure:
     """Figure 3: I^(m) of normal and adversarial images above, ΔI^(m) below; a column a titled result.
 
-    Only images on which the attack reached its utility count; fewer than two leave a column empty.
+    Only images, or what the ``unit`` is, on which the attack reached its utility count; fewer than two leave a column
+    empty.
     """
     figure, table = plt.subplots(
         2,
@@ -49,12 +51,12 @@ def order_figure(measured: Sequence[tuple[str, xr.Dataset]], attack: str) -> Fig
         used = results.reached(result, attack)
         count, total = used.sizes["image"], result.sizes["image"]
         how = f"pairs: {result.sampling}, {result.design}"
-        column[0].set_title(f"{title}, {attack}, {count} of {total} images\n{how}", fontsize=10)
+        column[0].set_title(f"{title}, {attack}, {count} of {total} {unit}\n{how}", fontsize=10)
         for axes in column:
             axes.axhline(0, color="grey", linewidth=0.8)
             axes.set_xlim(-0.02, 1)
         if count < 2:
-            column[0].text(0.5, 0.5, "too few images\nreached the utility", ha="center", transform=column[0].transAxes)
+            column[0].text(0.5, 0.5, f"too few {unit}\nreached the utility", ha="center", transform=column[0].transAxes)
             continue
         fractions = used.fraction.values
         for variant, label, color, style in (
@@ -87,19 +89,23 @@ def disentanglement_curve(axes: Axes, result: xr.Dataset, *, label: str, color: 
 
 def small_multiples(names: Sequence[str], draw: Callable[[Axes, str], None], *, title: str, y: str) -> Figure:
     """A panel each for architectures, three in a row, drawn by ``draw(axes, name)``; one scale, against the order."""
-    lines = -(-len(names) // 3)
+    columns = min(3, len(names))
+    lines = -(-len(names) // columns)
+    size = (max(10 * columns / 3, 5), 3 * lines)
     figure, table = plt.subplots(
-        lines, 3, figsize=(10, 3 * lines), sharex=True, sharey=True, squeeze=False, layout="constrained"
+        lines, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
     )
     for axes in table.flat[len(names) :]:
         axes.set_axis_off()
-    for axes, name in zip(table.flat, names, strict=False):
+    for place, (axes, name) in enumerate(zip(table.flat, names, strict=False)):
         draw(axes, name)
         axes.axhline(0, color="grey", linewidth=0.8)
         axes.set_xlim(-0.02, 1)
         axes.set_title(TITLES[name], fontsize=10)
-        axes.set_xlabel("order m / (n − 2)", fontsize=9)
-        axes.legend(frameon=False, fontsize=8)
+        if place + columns >= len(names):  # nothing below it
+            axes.set_xlabel("order m / (n − 2)", fontsize=9)
+            axes.tick_params(labelbottom=True)
+        axes.legend(framealpha=0.9, edgecolor="none", fontsize=8)
     for axes in table[:, 0]:
         axes.set_ylabel(y)
     figure.suptitle(title, fontsize=10)
@@ -132,11 +138,16 @@ def outline(axes: Axes, players: Sequence[int], *, side: int, pixels: int) -> No
 
 
 def png(figure: Figure, *, dpi: int = 80, colors: int = 64) -> bytes:
-    """The figure as a small PNG of few colours; closes the figure."""
+    """The figure as a small PNG of few colours, those of lines and outlines among them; closes the figure."""
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # once, where savefig would go through the figure twice
     plt.close(figure)
     small = io.BytesIO()
-    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(colors).save(small, "png", optimize=True)
+    whole = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    kept = [round(255 * part) for color in (NORMAL, ADVERSARIAL, TARGETED, DIFFERENCE, "red") for part in to_rgb(color)]
+    others = whole.quantize(colors - len(kept) // 3).getpalette() or []
+    palette = Image.new("P", (1, 1))
+    palette.putpalette((kept + others)[: 3 * colors])
+    whole.quantize(palette=palette, dither=Image.Dither.NONE).save(small, "png", optimize=True)
     return small.getvalue()

@@ -168,6 +168,7 @@ def _draw(
     changed = histogram.stairs([0], [0, 1], color=plots.ADVERSARIAL, linewidth=1.5, label="changed")
     histogram.axvline(0, color="grey", linewidth=0.8)
     histogram.legend(frameon=False, fontsize=7)
+    histogram.set_ylabel("contexts", fontsize=7)
 
     fractions = [m / (GRID**2 - 2) for m in orders]
     curve.axhline(0, color="grey", linewidth=0.8)
@@ -195,7 +196,9 @@ def _draw(
             steps.set_data(count, bins)
         histogram.set_xlim(-1.05 * end, 1.05 * end)
         histogram.set_ylim(0, 1.05 * np.max(counts))
-        histogram.set_title(f"Δv of the pair, mean {before.mean():z.3f} → {after.mean():z.3f}", fontsize=8)
+        histogram.set_xticks([-end, 0, end], [f"−{end:.2g}", "0", f"{end:.2g}"])
+        means_told = f"mean {before.mean():z.3f} → {after.mean():z.3f}".replace("-", "−")
+        histogram.set_title(f"Δv of the pair, {means_told}", fontsize=8)
 
         means.set_ydata(found.change[k])
         mark.set_data([fractions[place]], [found.change[k, place]])

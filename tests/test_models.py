@@ -343,3 +343,16 @@ def test_networks_that_cannot_be_folded_are_left_as_they_are(network):
             layer.running_var *= 4
     model, images = models.freeze(model), torch.rand(3, 2, 8, 8)
     torch.testing.assert_close(models.fold(model)(images), model(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("resnet18-adversarial_seed1", "ResNet-18, adversarially trained, seed 1"),
+        ("resnet50-smoothed", "ResNet-50, trained on noise"),
+        ("vgg16", "VGG-16"),
+        ("mine-own", "mine, own"),
+    ],
+)
+def test_what_a_reader_is_told_of_a_model(name, told):
+    assert models.title(name) == told

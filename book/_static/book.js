@@ -5,6 +5,20 @@ document.addEventListener("DOMContentLoaded", () => {
   };
 });
 
+// A formula keeps the punctuation that follows it on its line.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const formula of document.querySelectorAll(".bd-article span.math")) {
+    const after = formula.nextSibling;
+    const mark = after?.nodeType === Node.TEXT_NODE && after.data.match(/^[,.;:)]+/);
+    if (!mark) continue;
+    after.splitText(mark[0].length);
+    const whole = document.createElement("span");
+    whole.style.whiteSpace = "nowrap";
+    formula.before(whole);
+    whole.append(formula, after);
+  }
+});
+
 // Names, for those who do not see the page: the list of references, sliders, and the pictures that they choose.
 document.addEventListener("DOMContentLoaded", () => {
   for (const entry of document.querySelectorAll(".citation-list > .citation")) entry.setAttribute("role", "listitem");
