@@ -37,12 +37,16 @@ document.addEventListener("DOMContentLoaded", () => {
 });
 
 // The fields of a table, intervals among them, break over lines only where the table would not fit otherwise. A table
-// that scrolls all the same can be reached, and so scrolled, by the keyboard.
-for (const moment of ["load", "resize"]) window.addEventListener(moment, () => {
-  for (const table of document.querySelectorAll(".bd-article table")) {
-    table.classList.add("unbroken");
-    table.classList.toggle("unbroken", table.scrollWidth <= table.clientWidth);
-    table.toggleAttribute("tabindex", table.scrollWidth > table.clientWidth);
-    if (table.hasAttribute("tabindex")) table.tabIndex = 0;
-  }
+// that scrolls all the same can be reached, and so scrolled, by the keyboard. The width of the page may change by steps.
+document.addEventListener("DOMContentLoaded", () => {
+  const article = document.querySelector(".bd-article");
+  const fit = () => {
+    for (const table of article.querySelectorAll("table")) {
+      table.classList.add("unbroken");
+      table.classList.toggle("unbroken", table.scrollWidth <= table.clientWidth);
+      table.toggleAttribute("tabindex", table.scrollWidth > table.clientWidth);
+      if (table.hasAttribute("tabindex")) table.tabIndex = 0;
+    }
+  };
+  if (article) new ResizeObserver(() => requestAnimationFrame(fit)).observe(article);
 });
