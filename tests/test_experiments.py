@@ -7,7 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from lib import datasets, designs, estimators, experiments, game, models, players, results, training
+from lib import (
+    contexts,
+    datasets,
+    defense_experiments,
+    designs,
+    disentanglement,
+    estimators,
+    experiments,
+    game,
+    models,
+    players,
+    results,
+    singles,
+    training,
+)
 from lib.attacks import pgd
 
 CPU = torch.device("cpu")
@@ -361,6 +375,21 @@ def test_what_does_not_fit_clouds_is_refused_before_any_attack(shapes, monkeypat
     monkeypatch.setattr(experiments, "perturbed", lambda *_, **__: pytest.fail("attacked before"))
     with pytest.raises(ValueError, match="unknown design 'stars'"):
         experiments.order_curves(replace(CLOUDS, design="stars"), device=CPU)
+
+
+@pytest.mark.parametrize(
+    "measured",
+    [
+        lambda about: singles.players_alone(singles.Singles(**about), device=CPU),
+        lambda about: disentanglement.disentanglement(disentanglement.Disentanglement(**about), device=CPU),
+        lambda about: contexts.localities(contexts.Contexts(**about), device=CPU),
+        lambda about: defense_experiments.defenses(defense_experiments.Defenses(**about, games=2), device=CPU),
+    ],
+    ids=["singles", "disentanglement", "contexts", "defenses"],
+)
+def test_what_is_measured_on_images_refuses_clouds(measured, shapes):
+    with pytest.raises(ValueError, match="measured on images, whose cells are the players; shapes has point clouds"):
+        measured({"dataset": "shapes", "model": "pointnet2-standard", "images": 3})
 
 
 @pytest.mark.parametrize(
