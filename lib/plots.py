@@ -22,6 +22,8 @@ from lib.statistics import Interval, interval
 
 NORMAL, ADVERSARIAL, TARGETED, DIFFERENCE = "#0072B2", "#D55E00", "#9B4F96", "#007A5E"
 """Colours that a colour-blind reader can tell apart, on white and on dark ground (after Okabe and Ito)."""
+KEPT = (NORMAL, ADVERSARIAL, TARGETED, DIFFERENCE, "red", "white")
+"""Colours that ``png`` shows as they are: those of lines, outlines and the ground."""
 
 
 def band(
@@ -138,14 +140,14 @@ def outline(axes: Axes, players: Sequence[int], *, side: int, pixels: int) -> No
 
 
 def png(figure: Figure, *, dpi: int = 80, colors: int = 64) -> bytes:
-    """The figure as a small PNG of few colours, those of lines and outlines among them; closes the figure."""
+    """The figure as a small PNG of few colours, those ``KEPT`` among them; closes the figure."""
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # once, where savefig would go through the figure twice
     plt.close(figure)
     small = io.BytesIO()
     whole = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    kept = [round(255 * part) for color in (NORMAL, ADVERSARIAL, TARGETED, DIFFERENCE, "red") for part in to_rgb(color)]
+    kept = [round(255 * part) for color in KEPT for part in to_rgb(color)]
     others = whole.quantize(colors - len(kept) // 3).getpalette() or []
     palette = Image.new("P", (1, 1))
     palette.putpalette((kept + others)[: 3 * colors])
