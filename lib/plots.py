@@ -146,10 +146,13 @@ def png(figure: Figure, *, dpi: int = 80, colors: int = 64) -> bytes:
     canvas.draw()  # once, where savefig would go through the figure twice
     plt.close(figure)
     small = io.BytesIO()
-    whole = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    kept = [round(255 * part) for color in KEPT for part in to_rgb(color)]
-    others = whole.quantize(colors - len(kept) // 3).getpalette() or []
-    palette = Image.new("P", (1, 1))
-    palette.putpalette((kept + others)[: 3 * colors])
-    whole.quantize(palette=palette, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    whole = np.asarray(canvas.buffer_rgba())[..., :3]
+    others = Image.fromarray(whole).quantize(colors - len(KEPT)).getpalette() or []
+    palette = np.array([*(np.multiply(255, to_rgb(color)).round() for color in KEPT), *np.reshape(others, (-1, 3))])
+    shades, shade_of = np.unique(whole @ np.array([1 << 16, 1 << 8, 1]), return_inverse=True)
+    shades = np.stack([shades >> 16, shades >> 8 & 255, shades & 255], -1)
+    nearest = ((shades[:, None] - palette) ** 2).sum(-1).argmin(1).astype(np.uint8)  # Pillow's own is not the nearest
+    few = Image.fromarray(nearest[shade_of].reshape(whole.shape[:2]), "P")
+    few.putpalette(palette.astype(np.uint8).tobytes())
+    few.save(small, "png", optimize=True)
     return small.getvalue()
