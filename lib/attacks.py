@@ -73,9 +73,13 @@ def pgd(
     return adversarial
 
 
+INSIDE_STEPS = 20
+"""Steps of ``pgd_inside``."""
+
+
 def pgd_inside(model: nn.Module, images: Tensor, labels: Tensor, *, epsilon: float) -> Tensor:
     """Adversarial images (B, C, H, W) by 20 steps of an eighth of ``epsilon`` from the images; raises as ``pgd``."""
-    return pgd(model, images, labels, epsilon=epsilon, step_size=epsilon / 8, steps=20)
+    return pgd(model, images, labels, epsilon=epsilon, step_size=epsilon / 8, steps=INSIDE_STEPS)
 
 
 def check_attack(images: Tensor, *, epsilon: float, step_size: float, steps: int, norm: str = "linf") -> None:
@@ -195,11 +199,12 @@ def calibrated_pgd(
         if gradient_of is None:
             return loss_gradient(model, points, classes, loss)
         with torch.no_grad():
-            return gradient_of(points, classes), model(points)
+            logits = model(points)
+            check_labels(classes, images=len(points), classes=class_count(logits))
+            return gradient_of(points, classes), logits
 
     gradient, clean = looked(images, goal)
-    for classes in (labels, goal):
-        check_labels(classes, images=len(images), classes=class_count(clean))
+    check_labels(labels, images=len(images), classes=class_count(clean))
     adversarial, gradient = images.clone(), sign * gradient
     reach = clean.new_zeros(len(images))
     classes = clean.argmax(1)

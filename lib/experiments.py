@@ -11,7 +11,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from lib import controls, datasets, designs, estimators, game, models, players, results, sampling
-from lib.attacks import Attack, calibrated_pgd, finished, pgd, pgd_inside
+from lib.attacks import INSIDE_STEPS, Attack, calibrated_pgd, finished, pgd, pgd_inside
 from lib.datasets import Dataset
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -173,13 +173,15 @@ def attack(
     and every image counts as having reached it. Raises ValueError for another name.
     """
     goal, level = attack_goal(name)
-    every = torch.ones_like(labels, dtype=torch.bool)
-    if goal == "steps":
-        led = pgd(model, images, labels, epsilon=epsilon, step_size=step_size, steps=int(level))
-        return finished(model, images, labels, led, reached=every, steps=int(level))
-    if goal == "epsilon":
-        led = pgd_inside(model, images, labels, epsilon=level / 255)
-        return finished(model, images, labels, led, reached=every, steps=20)
+    if goal in ("steps", "epsilon"):
+        if goal == "steps":
+            taken = int(level)
+            led = pgd(model, images, labels, epsilon=epsilon, step_size=step_size, steps=taken)
+        else:
+            taken = INSIDE_STEPS
+            led = pgd_inside(model, images, labels, epsilon=level / 255)
+        every = torch.ones_like(labels, dtype=torch.bool)
+        return finished(model, images, labels, led, reached=every, steps=taken)
     calibrated = partial(
         calibrated_pgd,
         model,
