@@ -80,18 +80,13 @@ def load(name: str, split: str = "test", *, root: str | Path | None = None) -> D
     return LOADERS[name](split, root)
 
 
-def check_images(images: Tensor, *, shape: tuple[int, ...] | None = None, what: str = "images") -> None:
-    """Raise ValueError unless ``images`` is a float (B, C, H, W) in [0, 1], with ``shape`` (C, H, W) if given.
-
-    ``what`` they are is said in the error.
-    """
+def check_images(images: Tensor, *, what: str = "images") -> None:
+    """Raise ValueError, which says ``what`` they are, unless ``images`` is a float (B, C, H, W) in [0, 1]."""
     if images.ndim != 4 or not images.is_floating_point():
         raise ValueError(
             f"{what} must be a float tensor (B, C, H, W); got {tuple(images.shape)} of {images.dtype}: "
             "add a batch dimension or convert with images.float() / 255"
         )
-    if shape is not None and tuple(images.shape[1:]) != tuple(shape):
-        raise ValueError(f"{what} must have the shape (B, {', '.join(map(str, shape))}); got {tuple(images.shape)}")
     if images.numel() and not (images.min() >= 0 and images.max() <= 1):
         raise ValueError(
             f"{what} must lie in [0, 1]; got values from {images.min():.3g} to {images.max():.3g}: "
