@@ -79,15 +79,18 @@ def c03(changed: xr.Dataset, attack: str) -> list[Verdict]:
     ]
 
 
-def c04(standard: xr.Dataset, adversarial: xr.Dataset, attack: str) -> list[Verdict]:
-    """C04: adversarial training makes high orders robust; both models attacked to one utility."""
+def c04(standard: xr.Dataset, adversarial: xr.Dataset, attack: str, *, paired: bool = False) -> list[Verdict]:
+    """C04: adversarial training makes high orders robust; both models attacked to one utility.
+
+    ``paired`` says that both results are of the same images, which are then resampled together.
+    """
     of_standard, fractions = _difference(standard, attack)
     of_adversarial, _ = _difference(adversarial, attack)
     share = statistic_interval(
-        lambda s, a: high_share(s, fractions) - high_share(a, fractions), of_standard, of_adversarial
+        lambda s, a: high_share(s, fractions) - high_share(a, fractions), of_standard, of_adversarial, paired=paired
     )
-    high = order_at(fractions, 0.95)
-    size = statistic_interval(lambda s, a: float(s.mean() - a.mean()), of_standard[:, high], of_adversarial[:, high])
+    last = [each[:, order_at(fractions, 0.95)] for each in (of_standard, of_adversarial)]
+    size = statistic_interval(lambda s, a: float(s.mean() - a.mean()), *last, paired=paired)
     return [
         Verdict("C04", "the share of high orders is smaller in the adversarially trained model", share, 0.0),
         Verdict("C04", "ΔI at 0.95n is smaller in the adversarially trained model", size, 0.0),
@@ -143,13 +146,16 @@ def low_share(difference: NDArray[np.float64], fractions: NDArray[np.float64], n
     return float(change[fractions <= LOW].sum() / change.sum())
 
 
-def c10(standard: xr.Dataset, adversarial: xr.Dataset, attack: str) -> list[Verdict]:
-    """C10: low and middle orders carry more of ΔJ in the adversarially trained model; both attacked to one utility."""
+def c10(standard: xr.Dataset, adversarial: xr.Dataset, attack: str, *, paired: bool = False) -> list[Verdict]:
+    """C10: low and middle orders carry more of ΔJ in the adversarially trained model; both attacked to one utility.
+
+    ``paired`` as for C04.
+    """
     of_standard, fractions = _difference(standard, attack)
     of_adversarial, _ = _difference(adversarial, attack)
     n = int(standard.players)
     share = statistic_interval(
-        lambda s, a: low_share(a, fractions, n) - low_share(s, fractions, n), of_standard, of_adversarial
+        lambda s, a: low_share(a, fractions, n) - low_share(s, fractions, n), of_standard, of_adversarial, paired=paired
     )
     return [Verdict("C10", "the share of |ΔJ| at m ≤ 0.5n is larger in the adversarially trained model", share, 0.0)]
 

@@ -171,3 +171,9 @@ def read(path: str | Path) -> xr.Dataset:
 def reached(result: xr.Dataset, attack: str) -> xr.Dataset:
     """The images of a result on which the attack reached its utility."""
     return result.isel(image=np.flatnonzero(result.reached.sel(attack=attack).values))
+
+
+def reached_in_both(first: xr.Dataset, second: xr.Dataset, attack: str) -> tuple[xr.Dataset, xr.Dataset]:
+    """The images on which the attack reached its utility in two results, one by one the same in both."""
+    one, other = xr.align(reached(first, attack), reached(second, attack), exclude=["variant", "attack"])
+    return one, other

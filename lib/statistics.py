@@ -45,14 +45,19 @@ def interval(samples: ArrayLike, *, seed: int = 0) -> Interval:
 
 
 def statistic_interval(
-    statistic: Callable[..., float], *samples: ArrayLike, method: str = "percentile", seed: int = 0
+    statistic: Callable[..., float],
+    *samples: ArrayLike,
+    paired: bool = False,
+    method: str = "percentile",
+    seed: int = 0,
 ) -> Interval:
     """A statistic of whole samples, the first axis of each the images, with its interval.
 
     ``method`` is scipy's: "percentile", as everywhere in the ledger, or "BCa", corrected for bias.
 
-    Several samples, of different models, are resampled independently. Where they share images, which go up and down
-    together, the interval of a difference is then a little wider than it must be.
+    Several samples, of different models, are resampled independently, or together where they are ``paired``: of the
+    same images, row by row.
+    Raises ValueError for fewer than two images, or samples that are paired and not of one length.
     """
     values = [_images(sample) for sample in samples]
     bootstrap = stats.bootstrap(
@@ -60,6 +65,7 @@ def statistic_interval(
         lambda *rows: statistic(*(each[row] for each, row in zip(values, rows, strict=True))),
         n_resamples=RESAMPLES,
         vectorized=False,
+        paired=paired,
         method=method,
         rng=np.random.default_rng(seed),
     )

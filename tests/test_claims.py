@@ -57,6 +57,15 @@ def test_c04_compares_the_twins():
     assert [v.verdict for v in claims.c04(flat, standard, "untargeted 8")] == ["contradicted"] * 2
 
 
+@pytest.mark.parametrize("judge", [claims.c04, claims.c10])
+def test_paired_comparison_of_a_result_with_itself_is_certain(judge):
+    same = changed(HIGH).assign_attrs(players=256)
+    for paired in judge(same, same, "untargeted 8", paired=True):
+        assert paired.effect.low == paired.effect.high == 0
+    for apart in judge(same, same, "untargeted 8"):
+        assert apart.effect.low < 0 < apart.effect.high
+
+
 def test_c05_is_inconclusive_where_the_interval_straddles_zero():
     (verdict,) = claims.c05(changed(np.zeros(11), noise=1.0), "untargeted 8")
     assert verdict.verdict == "inconclusive" and verdict.effect.images == 50

@@ -34,6 +34,25 @@ def test_missing_result_names_those_at_hand(tmp_path):
         results.read(tmp_path / "not.nc")
 
 
+def test_reached_in_both_are_the_same_images_in_the_same_order():
+    def measured(images, hit, attacks):
+        return xr.Dataset(
+            {
+                "reached": (("attack", "image"), [hit] * len(attacks)),
+                "difference": (("attack", "image"), [[10.0 * image for image in images]] * len(attacks)),
+            },
+            coords={"image": images, "attack": attacks},
+        )
+
+    first = measured([5, 3, 8, 1], [True, True, False, True], ["untargeted 2", "untargeted 8"])
+    second = measured([1, 8, 5, 2], [True, True, True, True], ["untargeted 2"])
+    one, other = results.reached_in_both(first, second, "untargeted 2")
+    assert one.image.values.tolist() == other.image.values.tolist() and set(one.image.values) == {1, 5}
+    for each in (one, other):
+        assert each.difference.sel(attack="untargeted 2").values.tolist() == [10.0 * i for i in each.image.values]
+    assert one.sizes["attack"] == 2 and other.sizes["attack"] == 1
+
+
 def test_reached_are_the_images_that_count():
     attacks = ["untargeted 8", "targeted 2"]
     data = xr.Dataset(

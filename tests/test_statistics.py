@@ -41,6 +41,18 @@ def test_samples_of_different_images_are_resampled_apart():
     assert found.mean == 0 and found.high - found.low == pytest.approx(2 * 1.96 * np.sqrt(2 / 200), rel=0.2)
 
 
+def test_paired_samples_are_resampled_together():
+    """Of images that go up and down together, the interval of the difference is that of the differences by image."""
+    rng = np.random.default_rng(5)
+    first = 10 * rng.normal(size=60)
+    second = first + rng.normal(size=60)
+    found = statistic_interval(lambda a, b: b.mean() - a.mean(), first, second, paired=True)
+    by_image = statistic_interval(np.mean, second - first)
+    assert [found.low, found.high] == pytest.approx([by_image.low, by_image.high])
+    with pytest.raises(ValueError, match="the same length"):
+        statistic_interval(lambda a, b: b.mean() - a.mean(), first, second[:-1], paired=True)
+
+
 def test_sampling_share_is_that_of_the_draws():
     """Images of standard deviation 2 with draws of errors between 0.5 and 1.5; and images that are all alike."""
     rng = np.random.default_rng(4)
