@@ -507,7 +507,7 @@ def written(measured: xr.Dataset, asked: results.Asked, out: Path | None, root: 
 
 def place(asked: results.Asked, root: Path | None) -> Path:
     """A path among the work for what is measured by a command, of a dataset that is looked up or in ``root``."""
-    return results.WORK / key(asked.command() if root is None else f"{asked.command()} --root {root.resolve()}")
+    return results.WORK / key(results.command(asked, root))
 
 
 def over_images(values: NDArray[np.float64], *, digits: int = 3) -> str:

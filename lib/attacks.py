@@ -1,8 +1,9 @@
 """Projected gradient attacks: plain PGD, and PGD calibrated to a wanted utility (§4.1 and supplement)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +86,9 @@ def pgd_inside(model: nn.Module, images: Tensor, labels: Tensor, *, epsilon: flo
 def check_attack(images: Tensor, *, epsilon: float, step_size: float, steps: int, norm: str = "linf") -> None:
     """Raise ValueError for images or settings that no attack can use; its labels are checked with the logits."""
     check_images(images)
+    for name, given in (("epsilon", epsilon), ("step_size", step_size)):
+        if not isinstance(given, Real):
+            raise ValueError(f"{name} must be a number (8/255 = 0.0314); got {given!r}")
     if not (math.isfinite(epsilon) and epsilon >= 0 and (norm != "linf" or epsilon <= 1)):
         raise ValueError(
             f"epsilon must be at least 0, in ℓ∞ at most 1, in units of the [0, 1] image (8/255 = 0.0314); got {epsilon}"
@@ -275,10 +279,9 @@ def calibrated_path(
 
 
 def _checked_window(utility: tuple[float, float]) -> tuple[float, float]:
-    low, high = utility
-    if not 0 <= low < high:
+    if not (isinstance(utility, Sequence) and len(utility) == 2 and 0 <= utility[0] < utility[1]):
         raise ValueError(f"utility must be a window (low, high) with 0 <= low < high; got {utility}")
-    return low, high
+    return utility
 
 
 @torch.no_grad()

@@ -79,4 +79,6 @@ def localities(
             passes=played.passes,
         )
 
-    return results.measured(block, asked, inputs=ready.inputs, device=device, description=f"contexts of {asked.model}")
+    return results.measured(
+        block, asked, inputs=ready.inputs, device=device, root=root, description=f"contexts of {asked.model}"
+    )

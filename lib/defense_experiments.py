@@ -385,6 +385,7 @@ def defenses(
             inputs=subjects.inputs,
             images=count,
             part=name,
+            root=root,
             device=device,
             description=f"{name} of {asked.model}",
         )

@@ -13,7 +13,7 @@ What a design estimates without bias is Σ_m w_m I^(m), with the weights w of ``
 ``four_point``, a band around it for the others. (``signed_groups`` of more than two pairs: see its bias there.)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isqrt
 
 import numpy as np
@@ -60,6 +60,12 @@ def design(players: Players, *, sampling: str, name: str | None = None, group: i
         return curvature(players.n, group=group)
     assert group is not None  # chosen has set it
     return signed_groups(players, group=group)
+
+
+def check_reach(design: Design, orders: Sequence[int]) -> None:
+    """Raise ValueError for an order that the design does not reach: before any is played, or any attack is made."""
+    for order in orders:
+        design(order, 1, torch.Generator())
 
 
 def order_weights(name: str, n: int, order: int, *, group: int | None = None) -> Tensor:

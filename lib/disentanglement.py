@@ -32,8 +32,11 @@ def disentanglement(
     """Carry out the measurement: D^(m) over (estimate, image, order), in blocks that an interrupted run keeps.
 
     On a GPU without TF32: the sign of a Δv that is nearly 0 drowns in its rounding, and D weighs every pair alike.
-    Raises ValueError for an unknown value, baseline or sampling, and for more images or pairs than there are.
+    Raises ValueError for an unknown value, baseline or sampling, for more images or pairs than there are, and for a
+    single context.
     """
+    if asked.contexts < 2:
+        raise ValueError(f"whether a pair keeps its sign takes 2 contexts at least; got {asked.contexts}")
     ready = setting(asked, device=device, root=root, batch_size=batch_size)
 
     def block(chosen: Tensor) -> xr.Dataset:
@@ -52,4 +55,6 @@ def disentanglement(
         ).assign_coords(estimate=list(ESTIMATES))
 
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        return results.measured(block, asked, inputs=ready.inputs, device=device, description=f"D^(m) of {asked.model}")
+        return results.measured(
+            block, asked, inputs=ready.inputs, device=device, root=root, description=f"D^(m) of {asked.model}"
+        )

@@ -11,7 +11,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from lib.designs import Design
+from lib.designs import Design, check_reach
 from lib.game import Game
 from lib.interactions import delta_v
 from lib.sampling import check_orders, context_ranks, generator
@@ -76,12 +76,14 @@ def order_means(
     ``errors``, one an order, there are as many replicates as bring the sampling error of every variant and of its
     difference from the first one, root mean square over the images, down to the wanted error, at least ``PILOT`` and at
     most ``replicates``; what a separate pilot spends is counted.
-    Raises ValueError as ``check_replicates`` does, and for an order that the design does not reach.
+    Raises ValueError as ``check_replicates`` and ``played`` do, for an order that the design does not reach, and for
+    seeds of another kind.
     """
     check_replicates(replicates, orders=orders, errors=errors)
+    if not isinstance(seeds, Sequence) or not seeds or not all(isinstance(seed, tuple) for seed in seeds):
+        raise ValueError(f"seeds have one tuple an image, such as (seed, row); got {seeds!r}")
     designs = [design] * len(seeds) if callable(design) else design
-    for order in orders:
-        designs[0](order, 1, torch.Generator())  # an order out of its reach is refused before any other is played
+    check_reach(designs[0], orders)
     passes = 0
 
     def draw(order: int, count: int, stage: int) -> Tensor:
@@ -91,7 +93,7 @@ def order_means(
             for of_image, seed in zip(designs, seeds, strict=True)
         ]
         corners = torch.stack([coalitions for coalitions, _ in drawn])
-        values = game(corners.flatten(1, 2)).cpu()
+        values = played(game, corners.flatten(1, 2)).cpu()
         passes += values.numel()
         scale = torch.stack([scales for _, scales in drawn]).to(values)
         return delta_v(*values.unflatten(-1, (count, 4)).unbind(-1)) * scale
@@ -111,11 +113,27 @@ def order_means(
     return OrderMeans(list(orders), torch.stack(filled, -1), passes)
 
 
+def played(game: Game, coalitions: Tensor) -> Tensor:
+    """Values (..., I, B) of the coalitions bool (I, B, n); raises ValueError for a game that gives anything else."""
+    values = game(coalitions)
+    if not isinstance(values, Tensor) or values.shape[-2:] != coalitions.shape[:2] or not values.is_floating_point():
+        got = f"{tuple(values.shape)} of {values.dtype}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
+        wanted = ", ".join(map(str, coalitions.shape[:2]))
+        raise ValueError(
+            f"a game gives a float tensor (..., {wanted}), a value for each coalition of each image; got {got}"
+        )
+    if not values.isfinite().all():
+        raise ValueError("v is not a finite number in some coalition: look at the model, its precision and its images")
+    return values
+
+
 def check_replicates(replicates: int, *, orders: Sequence[int], errors: Sequence[float] | None = None) -> None:
-    """Raise ValueError for fewer than two replicates, or, with wanted errors, fewer than the pilot's.
+    """Raise ValueError for no orders, fewer than two replicates, or, with wanted errors, fewer than the pilot's.
 
     The ``errors`` must be positive, one an order.
     """
+    if not len(orders):
+        raise ValueError("at least one order is needed; got none")
     if replicates < 2:
         raise ValueError(f"at least 2 replicates are needed for an error; got {replicates}")
     if errors is None:
@@ -216,7 +234,9 @@ def shared_contexts(
         flips[image, 1 + most + two, pairs[..., 0]] = True
         flips[image, 1 + most + two, pairs[..., 1]] = True
         flipped ^= flips[:, None]
-        values = game(flipped.flatten(1, 2)).cpu().unflatten(-1, flipped.shape[1:3])  # (..., I, contexts, 1 + C + P)
+        values = (
+            played(game, flipped.flatten(1, 2)).cpu().unflatten(-1, flipped.shape[1:3])
+        )  # (..., I, contexts, 1 + C + P)
         passes += values.numel()
         base, alone, both = values[..., :1], values[..., 1 : 1 + most], values[..., 1 + most :]
         i, j = (place[..., k][:, None].expand(*base.shape[:-1], -1) for k in (0, 1))
@@ -232,7 +252,7 @@ def contextual_delta_v(game: Game, pairs: Tensor, context: Tensor) -> Tensor:
     """Δv(i,j,S) (..., I, P, K) of the pairs (I, P, 2) in the contexts S bool (I, P, K, n), by four passes each."""
     i, j = (torch.zeros_like(context[:, :, :1]).scatter_(3, pairs[:, :, None, [k]], True) for k in (0, 1))
     corners = torch.stack([context | i | j, context | i, context | j, context], 1)
-    values = game(corners.flatten(1, 3))
+    values = played(game, corners.flatten(1, 3))
     return delta_v(*values.unflatten(-1, corners.shape[1:4]).unbind(-3))
 
 

@@ -11,7 +11,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from lib import controls, datasets, designs, estimators, game, models, players, results, sampling
-from lib.attacks import INSIDE_STEPS, Attack, calibrated_pgd, finished, pgd, pgd_inside
+from lib.attacks import INSIDE_STEPS, Attack, calibrated_pgd, check_attack, finished, pgd, pgd_inside
 from lib.datasets import Dataset
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -286,7 +286,7 @@ def measure(
     *,
     baseline: Tensor,
     orders: list[int],
-    rows: list[int],
+    rows: Sequence[int] | Tensor,
     replicates: int = 64,
     errors: tuple[float, ...] | None = None,
     sampling: str = "neighbours",
@@ -315,9 +315,9 @@ def measure(
         drawing = designs.design(cells, sampling=sampling, name=design, group=group)
     v = game.named_value(value) if isinstance(value, str) else value
     played = game.MaskingGame(model, cells, images, labels, baseline=baseline, value=v, batch_size=batch_size)
-    if not 0 < len(rows) == images.shape[-4]:
-        raise ValueError(f"rows name the images, at least one; got {len(rows)} for {images.shape[-4]} images")
-    seeds = [(seed, row) for row in rows]
+    if not 0 < len(rows) == images.shape[-4] or min(rows) < 0:
+        raise ValueError(f"rows name the images, from 0 up, at least one; got {rows} for {images.shape[-4]} images")
+    seeds = [(seed, int(row)) for row in rows]
     return estimators.order_means(played, drawing, orders=orders, replicates=replicates, errors=errors, seeds=seeds)
 
 
@@ -345,7 +345,8 @@ def order_curves(
     estimators.check_replicates(asked.replicates, orders=orders, errors=asked.errors)
     game.named_value(asked.value)
     first = players.regions(images[0]) if cloud else players.grid(*images.shape[-2:], side=asked.grid)
-    designs.design(first, sampling=asked.sampling, name=asked.design, group=asked.group)
+    designs.check_reach(designs.design(first, sampling=asked.sampling, name=asked.design, group=asked.group), orders)
+    check_attack(images[:1], epsilon=asked.epsilon, step_size=asked.step_size, steps=asked.steps)
     if "masked" in goals and asked.baseline == "blur":
         raise ValueError("the control 'masked' averages over one masked value: it does not go with the baseline blur")
     source = models.load(asked.dataset, asked.source, device=device) if "transferred" in goals else model
@@ -390,7 +391,9 @@ def order_curves(
         found = labelled(asked, rows[chosen.cpu()], true, attacked, estimate).assign_attrs(players=n)
         return found if asked.category == "truth" else found.assign(category=("image", category.cpu()))
 
-    return results.measured(block, asked, device=device, description=f"{asked.model} {asked.sampling}", inputs=inputs)
+    return results.measured(
+        block, asked, device=device, description=f"{asked.model} {asked.sampling}", inputs=inputs, root=root
+    )
 
 
 def labelled(

@@ -31,7 +31,7 @@ def _normalized(images: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
 class Normalize(nn.Module):
     """Subtract the mean and divide by the deviation of each channel, so that attacks act on images in [0, 1].
 
-    Raises ValueError for images of another number of channels.
+    Raises ValueError for deviations that are not positive, and for images of another number of channels.
     """
 
     mean: Tensor
@@ -39,6 +39,8 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: list[float], deviation: list[float]) -> None:
         super().__init__()
+        if not all(each > 0 for each in deviation):
+            raise ValueError(f"the deviation of each channel must be above 0; got {deviation}")
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("deviation", torch.tensor(deviation).view(-1, 1, 1))
 
@@ -179,10 +181,14 @@ def card(dataset: str, name: str) -> dict[str, Any]:
     if not path.exists():
         known = [each.partition("/") for each in available()]
         of_it = [model for of, _, model in known if of == dataset]
-        elsewhere = ", ".join(dict.fromkeys(of for of, _, _ in known)) or "no dataset"
-        choices = f"choose one of {', '.join(of_it)}" if of_it else f"there are models for {elsewhere}"
+        if not of_it:
+            others = ", ".join(dict.fromkeys([*(of for of, _, _ in known), "imagenet"]))
+            raise ValueError(
+                f"no model for the dataset {dataset!r}: choose one of {others}, or train one with 'python -m lib train'"
+            )
         raise ValueError(
-            f"unknown model {name!r} for the dataset {dataset!r}: {choices}, or train one with 'python -m lib train'"
+            f"unknown model {name!r} for the dataset {dataset!r}: choose one of {', '.join(of_it)}, "
+            "or train one with 'python -m lib train'"
         )
     try:
         about = json.loads(path.read_text())

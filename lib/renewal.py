@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from lib import experiments, sampling
+from lib import experiments, results, sampling
 from lib.estimators import PILOT
 from lib.experiments import OrderCurves
 
@@ -30,7 +30,7 @@ def renewed(
     how.
     Raises ValueError unless the two ask the same but for orders, errors and replicates, with wanted errors in both.
     """
-    before = _question(asked, earlier)
+    before = _question(asked, earlier, root)
     had, wanted = (dict(zip(each.fractions, each.errors or (), strict=True)) for each in (before, asked))
     counts = dict(zip(before.fractions, earlier.replicates.max("image").values.tolist(), strict=True))
     same_limit, limit = asked.replicates == before.replicates, min(asked.replicates, before.replicates)
@@ -39,7 +39,7 @@ def renewed(
     if not kept:
         return experiments.order_curves(asked, device=device, root=root, batch_size=batch_size)
     whole = earlier.isel(order=[before.fractions.index(fraction) for fraction in kept])
-    attrs = earlier.attrs | {"command": asked.command()}
+    attrs = earlier.attrs | {"command": results.command(asked, root)}
     if missing:
         part = replace(asked, fractions=tuple(missing), errors=tuple(wanted[fraction] for fraction in missing))
         fresh = experiments.order_curves(part, device=device, root=root, batch_size=batch_size)
@@ -62,7 +62,7 @@ def renewed(
     return whole.assign_attrs(attrs | {"passes": int(whole.passes.sum())})
 
 
-def _question(asked: OrderCurves, earlier: xr.Dataset) -> OrderCurves:
+def _question(asked: OrderCurves, earlier: xr.Dataset, root: str | Path | None) -> OrderCurves:
     """What the earlier measurement asked; raises ValueError unless it is what is asked but for its own errors."""
     command = earlier.attrs.get("command", "(a command that the file does not tell)")
     errors, replicates = re.search(r"--errors (\S+)", command), re.search(r"--replicates (\d+)", command)
@@ -78,9 +78,9 @@ def _question(asked: OrderCurves, earlier: xr.Dataset) -> OrderCurves:
         replicates=int(replicates[1]),
         fractions=tuple(earlier.fraction.values.tolist()),
     )
-    if before.command() != command:
+    if results.command(before, root) != command:
         raise ValueError(
             "only --orders, --errors and --replicates may differ from the earlier measurement; "
-            f"it was made by\n{command}\nand now is asked\n{asked.command()}"
+            f"it was made by\n{command}\nand now is asked\n{results.command(asked, root)}"
         )
     return before

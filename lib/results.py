@@ -1,6 +1,7 @@
 """Labelled results on disk: written whole or not at all, with where they come from, keyed by what was asked."""
 
 import platform
+import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -90,6 +91,11 @@ class Asked(Protocol):
         """The command line that makes this measurement."""
 
 
+def command(asked: Asked, root: str | Path | None = None) -> str:
+    """The command line that makes a measurement, of a dataset that is looked up or in the folder ``root``."""
+    return asked.command() if root is None else f"{asked.command()} --root {shlex.quote(str(Path(root).resolve()))}"
+
+
 def measured(
     block: Callable[[Tensor], xr.Dataset],
     asked: Asked,
@@ -97,6 +103,7 @@ def measured(
     inputs: Iterable[Tensor],
     device: torch.device,
     description: str,
+    root: str | Path | None = None,
     images: int | None = None,
     part: str | None = None,
     at_once: Mapping[str, int] = AT_ONCE,
@@ -110,7 +117,7 @@ def measured(
     """
     started = time.monotonic()
     blocks = []
-    about = provenance(command=asked.command(), device=device)
+    about = provenance(command=command(asked, root), device=device)
     folder = WORK / key(f"{asked.command()} {part or ''}", inputs=inputs)
     size = at_once[device.type]
     chunks = torch.arange(asked.images if images is None else images, device=device).split(size)
@@ -125,7 +132,7 @@ def measured(
         blocks.append(done)
     if earlier:
         console.print(f"{earlier} of {len(chunks)} blocks are of an earlier run: to measure them anew, remove {folder}")
-    for name in about:
+    for name in about.keys() - {"command"}:
         about[name] = ", ".join(dict.fromkeys(each.attrs.get(name, about[name]) for each in blocks))
     whole = xr.concat(blocks, "image", data_vars="minimal", coords="minimal", compat="override")
     return whole.assign_attrs(
@@ -169,7 +176,9 @@ def read(path: str | Path) -> xr.Dataset:
 
 
 def reached(result: xr.Dataset, attack: str) -> xr.Dataset:
-    """The images of a result on which the attack reached its utility."""
+    """The images of a result on which the attack reached its utility; raises ValueError for an attack it lacks."""
+    if attack not in result.attack:
+        raise ValueError(f"the result has no attack {attack!r}: choose one of {', '.join(result.attack.values)}")
     return result.isel(image=np.flatnonzero(result.reached.sel(attack=attack).values))
 
 

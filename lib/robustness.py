@@ -149,6 +149,7 @@ def robustness(asked: Robustness, *, device: torch.device, root: str | Path | No
         block,
         asked,
         inputs=inputs,
+        root=root,
         device=device,
         description=f"robustness of {asked.model}",
         at_once=AT_ONCE if known else results.AT_ONCE,

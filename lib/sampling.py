@@ -96,6 +96,6 @@ def check_orders(orders: Sequence[int], n: int) -> None:
     for order in orders:
         if not isinstance(order, int | np.integer) or not 0 <= order <= n - 2:
             raise ValueError(
-                f"an interaction of {n} players has an order in 0..{n - 2}; got {order}: "
+                f"an interaction of {n} players has an order that is an integer in 0..{n - 2}; got {order!r}: "
                 "sampling.orders makes orders of fractions"
             )

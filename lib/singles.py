@@ -87,6 +87,7 @@ def players_alone(
         block,
         asked,
         inputs=subjects.inputs,
+        root=root,
         device=device,
         description=f"players alone of {asked.model}",
     )

@@ -210,8 +210,14 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
     options = {"classes": len(data.classes), "mean": mean, "deviation": deviation, "width": about.width}
     model = models.build(about.architecture, **options).to(device)
     if about.initial is not None:
+        if f"{data.name}/{about.initial}" not in models.available():
+            raise ValueError(
+                f"{about.name} starts from {about.initial} on {data.name}, which is not there: train it first"
+            )
         model.load_state_dict(models.restore(data.name, about.initial).state_dict())
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # Faster; but on larger images oneDNN crashes where it trains a narrow network in this layout.
+    layout = torch.channels_last if data.images.shape[-1] <= 32 else torch.contiguous_format
+    model = model.to(memory_format=layout)  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(about.average), use_buffers=True)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=about.learning_rate, momentum=0.9, weight_decay=about.weight_decay, nesterov=True
@@ -230,11 +236,16 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
         anneal_strategy="linear",
     )
     resumable = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
-    start = models.card(data.name, about.initial)["sha256"] if about.initial is not None else None
-    asked = [data.name, asdict(about), start]
-    unfinished = key(json.dumps(asked), inputs=[data.images, data.labels])
-    path = STATES / data.name / f"{about.name}-{unfinished}.pt"
+    path = _unfinished(data, about)
     first, seconds = _resume(path, resumable, generator) if resume else (0, 0.0)
+    if first:
+        console.print(f"goes on after epoch {first} of {about.epochs}: to train anew, remove {path}")
+    of_first = about.average ** (about.epochs * batches)
+    if of_first > 0.05:
+        console.print(
+            f"{about.epochs * batches} batches are few: {of_first:.0%} of the average of the weights, which is what is "
+            "kept, will be the first ones; train longer, or with a smaller 'average' in the recipe"
+        )
 
     images, labels = data.images.to(device), data.labels.to(device)
     for epoch in track(range(first, about.epochs), description=f"{data.name} {about.name}", console=console):
@@ -244,7 +255,7 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
         for batch in range(batches):
             rows = order[batch * about.batch_size : (batch + 1) * about.batch_size]
             inputs = augmented(as_float(images[rows]), about, generator)
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
+            inputs = inputs.contiguous(memory_format=layout)
             with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
                 if about.attack_steps:
                     inputs = training_attack(model, inputs, labels[rows], about, generator)
@@ -278,6 +289,13 @@ def training_attack(
         return (noisy + epsilon * gradient.sign()).clamp(0, 1)
     step_size, steps = 1.5 * epsilon / about.attack_steps, about.attack_steps
     return pgd(model, images, labels, epsilon=epsilon, step_size=step_size, steps=steps, generator=generator)
+
+
+def _unfinished(data: Dataset, about: Recipe) -> Path:
+    """Where the state of a training is kept until its weights are written."""
+    start = models.card(data.name, about.initial)["sha256"] if about.initial is not None else None
+    asked = [data.name, asdict(about), start]
+    return STATES / data.name / f"{about.name}-{key(json.dumps(asked), inputs=[data.images, data.labels])}.pt"
 
 
 def _resume(path: Path, resumable: dict[str, Any], generator: torch.Generator) -> tuple[int, float]:
@@ -368,4 +386,6 @@ def train_and_save(data: Dataset, test: Dataset, about: Recipe, *, device: torch
             "two files away to replace them, or choose another seed"
         )
     model, seconds = train(data, about, device=device)
-    return save(model, data, test, about, seconds=seconds, device=device)
+    card = save(model, data, test, about, seconds=seconds, device=device)
+    _unfinished(data, about).unlink(missing_ok=True)
+    return card

@@ -288,6 +288,8 @@ ERRORS = [
     ({"labels": torch.tensor([0])}, r"labels must be 2 integers, one an image; got \(1,\)"),
     ({"labels": torch.tensor([0.0, 1.0])}, r"labels must be 2 integers"),
     ({"epsilon": -0.1}, r"epsilon must be at least 0.*got -0\.1"),
+    ({"epsilon": "8/255"}, r"epsilon must be a number \(8/255 = 0\.0314\); got '8/255'"),
+    ({"step_size": None}, r"step_size must be a number .*; got None"),
     ({"epsilon": math.nan}, r"epsilon must be at least 0.*got nan"),
     ({"epsilon": math.inf}, r"epsilon must be at least 0.*got inf"),
     ({"epsilon": 8.0}, r"epsilon must be .*at most 1, .* \(8/255 = 0\.0314\); got 8\.0"),

@@ -69,7 +69,7 @@ def test_train_changes_what_is_asked_of_the_published_recipe(tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["attack", "--dataset", "mnist"], "unknown model 'resnet18-standard' for the dataset 'mnist'"),
+        (["attack", "--dataset", "mnist"], "no model for the dataset 'mnist': choose one of"),
         (["attack", "--model", "vgg"], "unknown model 'vgg'"),
         (["attack", "--epsilon", "-1"], "epsilon must be at least 0"),
         (["interactions", "--orders", "a,b"], "orders are numbers with commas"),

@@ -311,7 +311,7 @@ def test_interrupted_run_resumes_and_company_changes_no_number(tiny, monkeypatch
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dataset": "mnist"}, "unknown model 'resnet18-standard' for the dataset 'mnist'"),
+        ({"dataset": "mnist"}, "no model for the dataset 'mnist'"),
         ({"model": "vgg"}, "unknown model 'vgg' for the dataset 'tiny'"),
         ({"attack": "sideways 8"}, "unknown attack 'sideways 8'"),
         ({"images": 1000}, "1000 images were asked for; the model classifies"),

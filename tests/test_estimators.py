@@ -287,8 +287,9 @@ def test_sampled_and_exact_interactions_of_a_network_agree(network, pictures):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"orders": [0, 5]}, r"6 players has an order in 0\.\.4; got 5"),
-        ({"orders": [-1]}, r"6 players has an order in 0\.\.4; got -1"),
+        ({"orders": [0, 5]}, r"6 players has an order that is an integer in 0\.\.4; got 5"),
+        ({"orders": [-1]}, r"6 players has an order that is an integer in 0\.\.4; got -1"),
+        ({"orders": torch.tensor([2])}, r"an order that is an integer in 0\.\.4; got tensor\(2\)"),
         ({"contexts": 0}, r"contexts must be at least 1; got 0"),
         ({"generators": []}, r"one generator an image is needed; got 0 for 1 images"),
     ],
@@ -539,7 +540,11 @@ def test_means_of_a_network_do_not_depend_on_batch_size_or_company(network, pict
         ({"errors": [0.1, 0.1]}, r"one for each of 1 orders; got \[0.1, 0.1\]"),
         ({"errors": [0.0]}, r"errors must be positive, one for each of 1 orders; got \[0.0\]"),
         ({"errors": [0.1], "replicates": 4}, "wanted errors take 16 replicates at least"),
-        ({"orders": [8]}, r"9 players has an order in 0\.\.7; got 8"),
+        ({"orders": [8]}, r"9 players has an order that is an integer in 0\.\.7; got 8"),
+        ({"orders": []}, "at least one order is needed; got none"),
+        ({"seeds": [0]}, r"seeds have one tuple an image, such as \(seed, row\); got \[0\]"),
+        ({"seeds": 0}, "seeds have one tuple an image, .*; got 0"),
+        ({"seeds": []}, r"seeds have one tuple an image, .*; got \[\]"),
     ],
 )
 def test_order_means_one_clear_error(changes, message, empty_folder):
@@ -548,6 +553,31 @@ def test_order_means_one_clear_error(changes, message, empty_folder):
     with pytest.raises(ValueError, match=message):
         estimators.order_means(recorder, design, **{"orders": [2], "replicates": 4, "seeds": [(0, 0)], **changes})
     assert not recorder.asked
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda values: values.long(), r"a float tensor \(\.\.\., 1, 16\), .*; got \(1, 16\) of torch\.int64"),
+        (lambda values: values > 0, r"got \(1, 16\) of torch\.bool"),
+        (lambda values: values.numpy(), "got a ndarray"),
+        (lambda values: values[0], r"got \(16,\) of torch\.float64"),
+        (lambda values: values[:, 1:], r"got \(1, 15\) of torch\.float64"),
+        (lambda values: values.where(values > 0, torch.nan), "v is not a finite number in some coalition"),
+        (lambda values: values.where(values > 0, -torch.inf), "v is not a finite number in some coalition"),
+    ],
+)
+def test_a_game_that_gives_something_else_is_refused(made, message):
+    """By each estimator that asks it: contrasts of groups, of pairs, and shared contexts."""
+    own = table_game(TABLE)
+    design = designs.design(NINE, sampling="neighbours", name="four_point")
+    pairs = torch.tensor([[[0, 1], [2, 3]]])
+    with pytest.raises(ValueError, match=message):
+        estimators.order_means(lambda c: made(own(c)), design, orders=[2], replicates=4, seeds=[(0, 0)])
+    for estimator in (estimators.four_point, estimators.shared_contexts):
+        options = {"n": 9, "orders": [2], "contexts": 3, "generators": generators(0, 1)}
+        with pytest.raises(ValueError, match=message.split("16")[0] if "16" in message else "got|finite"):
+            estimator(lambda c: made(own(c)), pairs=pairs, **options)
 
 
 def test_two_players_have_one_context():

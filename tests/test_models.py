@@ -266,6 +266,11 @@ def test_truncated_or_altered_weights(alter, checkpoints, empty_folder):
     assert models.load("other", "resnet18-adversarial"), "the other checkpoint is whole"
 
 
+def test_a_channel_without_deviation_is_refused():
+    with pytest.raises(ValueError, match=r"deviation of each channel must be above 0; got \[0\.2, 0\.0, 0\.2\]"):
+        models.Normalize([0.5] * 3, [0.2, 0.0, 0.2])
+
+
 def test_missing_weights(checkpoints, empty_folder):
     folder, _ = checkpoints
     (folder / "toy" / "resnet18-standard.safetensors").unlink()
@@ -274,20 +279,28 @@ def test_missing_weights(checkpoints, empty_folder):
 
 
 @pytest.mark.parametrize(
-    ("dataset", "name", "choices"),
+    ("dataset", "name", "message"),
     [
-        ("toy", "resnet50-standard", "choose one of resnet18-standard, or train one"),
-        ("cifar100", "resnet18-standard", "there are models for other, toy, or train one"),
+        (
+            "toy",
+            "resnet50-standard",
+            "unknown model 'resnet50-standard' for the dataset 'toy': choose one of resnet18-standard, or train one",
+        ),
+        (
+            "cifar100",
+            "resnet18-standard",
+            "no model for the dataset 'cifar100': choose one of other, toy, imagenet, or train one",
+        ),
     ],
 )
-def test_unknown_model(dataset, name, choices, checkpoints, empty_folder):
-    with pytest.raises(ValueError, match=rf"unknown model '{name}' for the dataset '{dataset}': {choices}"):
+def test_unknown_model(dataset, name, message, checkpoints, empty_folder):
+    with pytest.raises(ValueError, match=message):
         models.load(dataset, name)
 
 
 def test_unknown_model_where_there_is_none(monkeypatch, tmp_path, empty_folder):
     monkeypatch.setattr(models, "CHECKPOINTS", tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"there are models for no dataset, or train one with 'python -m lib train'"):
+    with pytest.raises(ValueError, match=r"choose one of imagenet, or train one with 'python -m lib train'"):
         models.card("toy", "resnet18-standard")
 
 

@@ -129,6 +129,18 @@ def test_another_question_is_refused(earlier, orders_measured, changes, message)
     assert not orders_measured
 
 
+def test_a_result_of_another_folder_is_refused(tiny, orders_measured, tmp_path):
+    of_folder = experiments.order_curves(ASKED, device=CPU, root=tmp_path / "own images")
+    assert of_folder.attrs["command"].endswith(f" --root '{tmp_path / 'own images'}'")
+    orders_measured.clear()
+    for root in (None, tmp_path):
+        with pytest.raises(ValueError, match="only --orders, --errors and --replicates may differ"):
+            renewed(SMALLER, of_folder, device=CPU, root=root)
+    assert not orders_measured
+    again = renewed(SMALLER, of_folder, device=CPU, root=tmp_path / "own images")
+    assert again.attrs["command"] == of_folder.attrs["command"].replace("0.0001,0.0001", "8e-05,0.0001")
+
+
 def test_an_earlier_result_without_wanted_errors_is_refused(earlier):
     command = re.sub(r"--errors \S+ ", "", earlier.attrs["command"])
     with pytest.raises(ValueError, match="both need --errors; the earlier one is\npython -m lib interactions"):

@@ -53,6 +53,14 @@ def test_reached_in_both_are_the_same_images_in_the_same_order():
     assert one.sizes["attack"] == 2 and other.sizes["attack"] == 1
 
 
+def test_an_attack_that_was_not_measured_is_named():
+    measured = xr.Dataset(
+        {"reached": (("attack", "image"), [[True]])}, coords={"attack": ["untargeted 8"], "image": [3]}
+    )
+    with pytest.raises(ValueError, match="has no attack 'untargetted 8': choose one of untargeted 8"):
+        results.reached(measured, "untargetted 8")
+
+
 def test_reached_are_the_images_that_count():
     attacks = ["untargeted 8", "targeted 2"]
     data = xr.Dataset(
