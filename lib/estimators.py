@@ -191,7 +191,7 @@ def four_point(
     """I_ij^(m) by the mean of Δv over random contexts, four evaluations of v each (Eq. 2, as the paper).
 
     ``pairs`` is (I, P, 2), with one generator an image; the contexts are common to all variants that the game plays,
-    and nested over the orders. Costs exactly 4 · P · contexts · len(orders) passes an image and variant.
+    and nested over the orders. Costs exactly 4 · P · contexts · len(orders) passes per image and variant.
     Raises ValueError for an order outside 0..n−2, or fewer than one context.
     """
     _check(pairs, n, orders, contexts, generators)

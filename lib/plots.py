@@ -35,7 +35,7 @@ def band(
 
 
 def order_figure(measured: Sequence[tuple[str, xr.Dataset]], attack: str, *, unit: str = "images") -> Figure:
-    """Figure 3: I^(m) of normal and adversarial images above, ΔI^(m) below; a column a titled result.
+    """Figure 3: I^(m) of normal and adversarial images above, ΔI^(m) below; one column per titled result.
 
     Only images, or what the ``unit`` is, on which the attack reached its utility count; fewer than two leave a column
     empty.

@@ -35,7 +35,7 @@ class Singles:
 
 
 def alone_and_whole(played: game.Game, n: int, *, images: int) -> tuple[Tensor, Tensor]:
-    """Σ_i [v({i}) − v(∅)] and v(N) − v(∅) (..., I), in units of v, from n + 2 passes an image and variant (Eq. 3).
+    """Σ_i [v({i}) − v(∅)] and v(N) − v(∅) (..., I), in units of v, from n + 2 passes per image and variant (Eq. 3).
 
     The rest of v(N) − v(∅) is what the interactions Σ_ij J_ij^(m) of all orders add up to.
     """

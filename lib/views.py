@@ -50,7 +50,7 @@ def order_pictures(
     sampling: str = "neighbours",
     seed: int = 0,
 ) -> list[list[bytes]]:
-    """PNG pictures, for each of the ``epsilons`` one an order m, a line a view.
+    """PNG pictures, for each of the ``epsilons`` one per order m, a row per view.
 
     From left to right: the first image as changed; the change; what a context of m players and a marked pair leave of
     it; Δv of that pair in ``contexts`` contexts of m players, before and after the change; and ΔI^(m) of all images,
