@@ -161,7 +161,7 @@ def interactions(
         typer.Option(help="pairs at once in signed_groups, else 12; players in a group of curvature, else fitted"),
     ] = None,
     images: Images = 100,
-    replicates: Annotated[int, typer.Option(help="contrasts of four passes per image, order and variant: most")] = 64,
+    replicates: Annotated[int, typer.Option(help="most contrasts (four passes) per image, order and variant")] = 64,
     errors: Annotated[
         str | None,
         typer.Option(help="wanted sampling error of an image, one for all orders or one an order, by commas"),

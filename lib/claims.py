@@ -82,7 +82,7 @@ def c03(changed: xr.Dataset, attack: str) -> list[Verdict]:
 def c04(standard: xr.Dataset, adversarial: xr.Dataset, attack: str, *, paired: bool = False) -> list[Verdict]:
     """C04: adversarial training makes high orders robust; both models attacked to one utility.
 
-    ``paired`` says that both results are of the same images, which are then resampled together.
+    ``paired`` says that both results are of the same images, row by row, which are then resampled together.
     """
     of_standard, fractions = _difference(standard, attack)
     of_adversarial, _ = _difference(adversarial, attack)

@@ -101,7 +101,7 @@ class Detection:
     """Log-odds of being adversarial of the T held-out images, which the detector was not fitted on.
 
     ``tested`` (T,) are their positions among the images given; ``normal`` (T,) of the normal images, ``adversarial``
-    (T,) of their twins by each attack.
+    (T,) of their versions by each attack.
     """
 
     tested: NDArray[np.int64]
@@ -109,7 +109,7 @@ class Detection:
     adversarial: dict[str, NDArray[np.float64]]
 
     def auc(self, attack: str) -> Interval:
-        """Area under the ROC curve of normal images against an attack, with its interval over pairs of twins."""
+        """Area under the ROC curve of normal images against an attack, with its interval over images."""
         pairs = np.stack([self.normal, self.adversarial[attack]], 1)
         return statistic_interval(lambda each: area_under_roc(*each.T), pairs)
 
@@ -132,16 +132,16 @@ def detect(
 ) -> Detection:
     """Fit a logistic regression on features of normal images and of one attack; score the other images (§4.3, S-G).
 
-    ``normal`` is (I, F), and so are the features of the ``adversarial`` twins by each attack, row by row of the same
+    ``normal`` is (I, F), and so are the features of the ``adversarial`` versions by each attack, row by row of the same
     images. The regression is fitted to the attack ``seen``, on a ``share`` of the images drawn by the seed, and scores
-    every attack on the rest: no image is on both sides, as itself or as a twin.
+    every attack on the rest: no image is on both sides, as itself or attacked.
     Raises ValueError for an attack that is not given, features that do not fit, or fewer than 2 images on a side.
     """
     if seen not in adversarial:
         raise ValueError(f"the attack {seen!r} to be seen is not given: choose one of {', '.join(adversarial)}")
     plain = np.asarray(normal, dtype=np.float64)
-    twins = {attack: np.asarray(features, dtype=np.float64) for attack, features in adversarial.items()}
-    for attack, features in {"normal": plain, **twins}.items():
+    attacked = {attack: np.asarray(features, dtype=np.float64) for attack, features in adversarial.items()}
+    for attack, features in {"normal": plain, **attacked}.items():
         if features.ndim != 2 or features.shape != plain.shape or not np.isfinite(features).all():
             raise ValueError(
                 f"features must be finite and (images, F), the same for all; got {features.shape} of {attack!r} "
@@ -155,11 +155,11 @@ def detect(
         )
     order = np.random.default_rng(seed).permutation(len(plain))
     train, test = order[:fitted], np.sort(order[fitted:])
-    target, features = _pooled(plain[train], twins[seen][train])
+    target, features = _pooled(plain[train], attacked[seen][train])
     from sklearn.linear_model import LogisticRegression  # as above
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     detector = make_pipeline(StandardScaler(), LogisticRegression()).fit(features, target)
-    scores = {attack: detector.decision_function(each[test]) for attack, each in twins.items()}
+    scores = {attack: detector.decision_function(each[test]) for attack, each in attacked.items()}
     return Detection(test, detector.decision_function(plain[test]), scores)

@@ -114,7 +114,7 @@ def order_means(
 
 
 def played(game: Game, coalitions: Tensor) -> Tensor:
-    """Values (..., I, B) of the coalitions bool (I, B, n); raises ValueError for a game that gives anything else."""
+    """Values (..., I, B) of the coalitions bool (I, B, n); raises ValueError for anything else."""
     values = game(coalitions)
     if not isinstance(values, Tensor) or values.shape[-2:] != coalitions.shape[:2] or not values.is_floating_point():
         got = f"{tuple(values.shape)} of {values.dtype}" if isinstance(values, Tensor) else f"a {type(values).__name__}"

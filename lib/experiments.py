@@ -20,7 +20,7 @@ FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 
 @dataclass(frozen=True)
 class OrderCurves:
-    """What is asked: I^(m) of normal images and of one adversarial twin of each for every attack.
+    """What is asked: I^(m) of normal images and of one adversarial version of each for every attack.
 
     ``attacks`` are named "untargeted 8" or "targeted 2": the goal, and the utility in logits to be reached. An attack
     reaches utility u when its utility lies in (u, 17/16 u]: (8, 8.5] for the paper's 8. "steps 16" are that many steps

@@ -110,7 +110,7 @@ def measured(
 ) -> xr.Dataset:
     """The blocks that ``block`` measures of the image numbers, ``at_once`` each, as one dataset with its provenance.
 
-    Each block is written to a folder of ``WORK`` that the command and the ``inputs`` decide, weights and images: an
+    Each block is written to a folder of ``WORK`` that what is asked and the ``inputs`` decide, weights and images: an
     interrupted run does not measure it again, and says so, for the code may have changed. A block that cannot be read
     is measured again. A specification of several measurements says which one, its ``part``, and on how many ``images``.
     Versions, device, date and ``code_revision`` are those of the blocks: of several runs, all of them.
@@ -184,5 +184,5 @@ def reached(result: xr.Dataset, attack: str) -> xr.Dataset:
 
 def reached_in_both(first: xr.Dataset, second: xr.Dataset, attack: str) -> tuple[xr.Dataset, xr.Dataset]:
     """The images on which the attack reached its utility in two results, one by one the same in both."""
-    one, other = xr.align(reached(first, attack), reached(second, attack), exclude=["variant", "attack"])
+    one, other = xr.align(reached(first, attack), reached(second, attack), exclude=["variant", "attack", "order"])
     return one, other

@@ -12,7 +12,7 @@ from lib import experiments, game, players, results
 
 @dataclass(frozen=True)
 class Singles:
-    """What is asked: Σ_i φ^(0)(i) and v(N) − v(∅) of normal images and of one adversarial twin of each for an attack.
+    """What is asked: Σ_i φ^(0)(i) and v(N) − v(∅) of normal images and one adversarial version of each for an attack.
 
     ``attacks`` are named and made as by ``experiments.attack``; the players are ``grid`` × ``grid`` cells.
     """

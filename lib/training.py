@@ -201,7 +201,7 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
 
     SGD with Nesterov momentum under a one-cycle rate. After each epoch the whole state is written to
     ``build/training``; an interrupted run goes on from there and gives the same weights. Raises ValueError for
-    too few batches.
+    too few batches, and where the network to start from is not there.
     """
     precision = getattr(torch, about.precision)
     torch.manual_seed(about.seed)
@@ -215,8 +215,9 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
                 f"{about.name} starts from {about.initial} on {data.name}, which is not there: train it first"
             )
         model.load_state_dict(models.restore(data.name, about.initial).state_dict())
-    # Faster; but on larger images oneDNN crashes where it trains a narrow network in this layout.
-    layout = torch.channels_last if data.images.shape[-1] <= 32 else torch.contiguous_format
+    # Faster; but on larger images a CPU's oneDNN crashes where it trains a narrow network in this layout.
+    crashes = device.type == "cpu" and data.images.shape[-1] > 32
+    layout = torch.contiguous_format if crashes else torch.channels_last
     model = model.to(memory_format=layout)  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(about.average), use_buffers=True)
     optimizer = torch.optim.SGD(
@@ -378,6 +379,7 @@ def save(
 def train_and_save(data: Dataset, test: Dataset, about: Recipe, *, device: torch.device) -> Path:
     """Train by the recipe, evaluate on ``test`` and write the checkpoint: what ``python -m lib train`` does.
 
+    The state that an interrupted training would go on from is then removed.
     Raises ValueError where there is a checkpoint of that name: published results may rest on it.
     """
     if f"{data.name}/{about.name}" in models.available():

@@ -446,6 +446,7 @@ def test_an_easy_window_is_reached_by_all_in_one_step(network, pictures):
         ({"utility": (8.5, 8.0)}, r"window \(low, high\) with 0 <= low < high; got \(8\.5, 8\.0\)"),
         ({"utility": (1.0, 1.0)}, r"window \(low, high\) .*got \(1\.0, 1\.0\)"),
         ({"utility": (-1.0, 1.0)}, r"window \(low, high\) .*got \(-1\.0, 1\.0\)"),
+        ({"utility": 8.0}, r"window \(low, high\) .*got 8\.0"),
         ({"utility": (math.nan, 1.0)}, r"window \(low, high\) .*got \(nan, 1\.0\)"),
         ({"targets": torch.tensor([0, 4])}, r"labels must lie in 0\.\.3 .*got values from 0 to 4"),
         ({"targets": torch.tensor([0])}, r"must be 2 integers, one an image; got \(1,\)"),

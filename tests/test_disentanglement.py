@@ -52,6 +52,7 @@ def test_interrupted_run_resumes_and_batch_size_changes_no_number(tiny, anew, mo
         ({"value": "entropy"}, "unknown value 'entropy': choose one of log_probability"),
         ({"baseline": "blue"}, "unknown baseline 'blue': choose one of mean, zero"),
         ({"pairs": 999}, "999 neighbours pairs were asked for; 16 players have 42"),
+        ({"contexts": 1}, "whether a pair keeps its sign takes 2 contexts at least; got 1"),
         ({"grid": 5}, "a grid of 5×5 players does not divide an image of 16×16"),
     ],
 )

@@ -140,6 +140,12 @@ def test_a_value_of_ones_own_and_rows_that_do_not_name_the_images(tiny):
     named = experiments.measure(model, images, labels, value="logit", **asked)
     own = experiments.measure(model, images, labels, value=game.logit, **asked)
     assert torch.equal(own.replicates, named.replicates)
+    with pytest.raises(ValueError, match=r"rows name the images, from 0 up, .*; got \[4, -2, 1\] for 3 images"):
+        experiments.measure(model, images, labels, **{**asked, "rows": [4, -2, 1]})
+    as_tensor = {**asked, "rows": torch.tensor(asked["rows"])}
+    assert torch.equal(
+        experiments.measure(model, images, labels, value="logit", **as_tensor).replicates, named.replicates
+    )
     for few in (images[:0], images[:2]):
         with pytest.raises(ValueError, match=f"rows name the images, .*at least one; got .* for {len(few)} images"):
             experiments.measure(model, few, labels[: len(few)], **asked)
@@ -301,6 +307,30 @@ def test_a_targeted_attack_that_fails_has_its_target_for_a_category_all_the_same
     assert np.array_equal(found.category, model(images).topk(2).indices[:, 1])
 
 
+ON_IMAGES = {
+    "singles": (singles.players_alone, singles.Singles, {"grid": 4}),
+    "disentanglement": (
+        disentanglement.disentanglement,
+        disentanglement.Disentanglement,
+        {"fractions": (0.5,), "grid": 4},
+    ),
+    "contexts": (contexts.localities, contexts.Contexts, {"grid": 4, "pairs": 2}),
+    "defenses": (defense_experiments.defenses, defense_experiments.Defenses, {"games": 2}),
+}
+"""Each measurement on images: the function, what it is asked, and settings that are quick."""
+
+
+@pytest.mark.parametrize("what", ON_IMAGES)
+def test_the_command_names_the_folder_of_the_images(what, tiny, tmp_path):
+    """Also where the blocks are of a run on another folder with the same images."""
+    measure, question, quick = ON_IMAGES[what]
+    asked = question(dataset="tiny", images=2, **quick)
+    for root in (tmp_path / "a", tmp_path / "b", None):
+        found = measure(asked, device=CPU, root=root)
+        for each in found.values() if isinstance(found, dict) else [found]:
+            assert each.attrs["command"] == asked.command() + (f" --root {root}" if root else "")
+
+
 CLOUDS = experiments.OrderCurves(
     dataset="shapes",
     model="pointnet2-standard",
@@ -378,19 +408,11 @@ def test_what_does_not_fit_clouds_is_refused_before_any_attack(shapes, monkeypat
         experiments.order_curves(replace(CLOUDS, design="stars"), device=CPU)
 
 
-@pytest.mark.parametrize(
-    "measured",
-    [
-        lambda about: singles.players_alone(singles.Singles(**about), device=CPU),
-        lambda about: disentanglement.disentanglement(disentanglement.Disentanglement(**about), device=CPU),
-        lambda about: contexts.localities(contexts.Contexts(**about), device=CPU),
-        lambda about: defense_experiments.defenses(defense_experiments.Defenses(**about, games=2), device=CPU),
-    ],
-    ids=["singles", "disentanglement", "contexts", "defenses"],
-)
-def test_what_is_measured_on_images_refuses_clouds(measured, shapes):
+@pytest.mark.parametrize("what", ON_IMAGES)
+def test_what_is_measured_on_images_refuses_clouds(what, shapes):
+    measure, question, quick = ON_IMAGES[what]
     with pytest.raises(ValueError, match="measured on images, whose cells are the players; shapes has point clouds"):
-        measured({"dataset": "shapes", "model": "pointnet2-standard", "images": 3})
+        measure(question(dataset="shapes", model="pointnet2-standard", images=3, **quick), device=CPU)
 
 
 @pytest.mark.parametrize(
