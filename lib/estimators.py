@@ -234,9 +234,8 @@ def shared_contexts(
         flips[image, 1 + most + two, pairs[..., 0]] = True
         flips[image, 1 + most + two, pairs[..., 1]] = True
         flipped ^= flips[:, None]
-        values = (
-            played(game, flipped.flatten(1, 2)).cpu().unflatten(-1, flipped.shape[1:3])
-        )  # (..., I, contexts, 1 + C + P)
+        values = played(game, flipped.flatten(1, 2)).cpu()
+        values = values.unflatten(-1, flipped.shape[1:3])  # (..., I, contexts, 1 + C + P)
         passes += values.numel()
         base, alone, both = values[..., :1], values[..., 1 : 1 + most], values[..., 1 + most :]
         i, j = (place[..., k][:, None].expand(*base.shape[:-1], -1) for k in (0, 1))
