@@ -205,7 +205,10 @@ def test_curvature_identities_hold_exactly(n):
             lambda: designs.signed_groups(GRID, group=5)(14, 2, generator(0)),
             r"reach orders in 1\.\.13; got 14: leave that order out, or use",
         ),
-        (lambda: designs.four_point(GRID, sampling="uniform")(15, 2, generator(0)), r"order that is an integer in 0\.\.14; got 15"),
+        (
+            lambda: designs.four_point(GRID, sampling="uniform")(15, 2, generator(0)),
+            r"order that is an integer in 0\.\.14; got 15",
+        ),
         (lambda: designs.fitted_group(16, 15), r"order that is an integer in 0\.\.14; got 15"),
         (lambda: designs.order_weights("stars", 6, 1), "unknown design 'stars'"),
         (lambda: designs.order_weights("four_point", 6, 5), r"order that is an integer in 0\.\.4; got 5"),
