@@ -207,11 +207,11 @@ def test_curvature_identities_hold_exactly(n):
         ),
         (
             lambda: designs.four_point(GRID, sampling="uniform")(15, 2, generator(0)),
-            r"order that is an integer in 0\.\.14; got 15",
+            r"has an order that is an integer in 0\.\.14; got 15",
         ),
-        (lambda: designs.fitted_group(16, 15), r"order that is an integer in 0\.\.14; got 15"),
+        (lambda: designs.fitted_group(16, 15), r"has an order that is an integer in 0\.\.14; got 15"),
         (lambda: designs.order_weights("stars", 6, 1), "unknown design 'stars'"),
-        (lambda: designs.order_weights("four_point", 6, 5), r"order that is an integer in 0\.\.4; got 5"),
+        (lambda: designs.order_weights("four_point", 6, 5), r"has an order that is an integer in 0\.\.4; got 5"),
     ],
 )
 def test_one_clear_error(call, message, empty_folder):

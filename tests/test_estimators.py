@@ -574,9 +574,10 @@ def test_a_game_that_gives_something_else_is_refused(made, message):
     pairs = torch.tensor([[[0, 1], [2, 3]]])
     with pytest.raises(ValueError, match=message):
         estimators.order_means(lambda c: made(own(c)), design, orders=[2], replicates=4, seeds=[(0, 0)])
+    kind = "v is not a finite number" if "finite" in message else "a game gives a float tensor"
     for estimator in (estimators.four_point, estimators.shared_contexts):
         options = {"n": 9, "orders": [2], "contexts": 3, "generators": generators(0, 1)}
-        with pytest.raises(ValueError, match=message.split("16")[0] if "16" in message else "got|finite"):
+        with pytest.raises(ValueError, match=kind):
             estimator(lambda c: made(own(c)), pairs=pairs, **options)
 
 

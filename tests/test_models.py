@@ -300,7 +300,10 @@ def test_unknown_model(dataset, name, message, checkpoints, empty_folder):
 
 def test_unknown_model_where_there_is_none(monkeypatch, tmp_path, empty_folder):
     monkeypatch.setattr(models, "CHECKPOINTS", tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"choose one of imagenet, or train one with 'python -m lib train'"):
+    with pytest.raises(
+        ValueError,
+        match=r"no model for the dataset 'toy': choose one of imagenet, or train one with 'python -m lib train'",
+    ):
         models.card("toy", "resnet18-standard")
 
 

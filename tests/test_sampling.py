@@ -149,7 +149,9 @@ def test_an_order_given_twice(empty_folder):
 
 @pytest.mark.parametrize("order", [-1, 5, 6, 2.5])
 def test_an_order_outside_0_to_n_minus_2(order, empty_folder):
-    with pytest.raises(ValueError, match=rf"6 players has an order that is an integer in 0\.\.4; got {order}"):
+    with pytest.raises(
+        ValueError, match=rf"interaction of 6 players has an order that is an integer in 0\.\.4; got {order}"
+    ):
         sampling.check_orders([0, order], 6)
 
 
