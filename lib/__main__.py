@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +33,15 @@ app = typer.Typer(
 )
 console = Console(markup=False, width=None if sys.stdout.isatty() else 160)  # a pipe has no width of its own
 
+
+def quotient(text: str | float) -> float:
+    """The number of "8/255" or "0.03"; raises typer.BadParameter for anything else."""
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError):
+        raise typer.BadParameter(f"{text!r} is no number: write one as 8/255 or 0.03") from None
+
+
 DatasetName = Annotated[str, typer.Option(help="photos (ships with the packages), cifar10, modelnet10 or imagenet")]
 ModelName = Annotated[str, typer.Option(help="a checkpoint such as resnet18-standard or resnet18-adversarial")]
 Images = Annotated[int, typer.Option(help="test images that the model classifies correctly")]
@@ -40,6 +50,14 @@ DeviceName = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 SamplingName = Annotated[str, typer.Option(help="pairs of players: neighbours or uniform")]
 Orders = Annotated[str, typer.Option(help="fractions of n−2, with commas")]
 EVERY_ORDER = ",".join(map(str, experiments.FRACTIONS))
+Epsilon = Annotated[
+    float,
+    typer.Option(parser=quotient, show_default="32/255", help="greatest change of a pixel in [0, 1]: 8/255, or 0.03"),
+]
+StepSize = Annotated[
+    float, typer.Option(parser=quotient, show_default="2/255", help="first step; halved near the utility")
+]
+Steps = Annotated[int, typer.Option(help="steps of the attack, at most")]
 Grid = Annotated[int, typer.Option(help="players along a side of the image")]
 BaselineName = Annotated[str, typer.Option(help="masked value: mean, zero or noise; in interactions blur too")]
 ValueName = Annotated[str, typer.Option(help="v: log_probability, logit, margin or other_classes")]
@@ -109,9 +127,9 @@ def attack(
     dataset: DatasetName = "photos",
     model: ModelName = "resnet18-standard",
     attack: Annotated[str, typer.Option(help="goal and utility, as 'untargeted 8' or 'targeted 2'")] = "untargeted 8",
-    epsilon: Annotated[float, typer.Option(help="greatest change of a pixel in [0, 1]; 8/255 is 0.0314")] = 32 / 255,
-    step_size: Annotated[float, typer.Option(help="first step; halved near the utility")] = 2 / 255,
-    steps: Annotated[int, typer.Option(help="steps of the attack, at most")] = 100,
+    epsilon: Epsilon = 32 / 255,
+    step_size: StepSize = 2 / 255,
+    steps: Steps = 100,
     images: Images = 100,
     seed: Seed = 0,
     root: Root = None,
@@ -149,9 +167,9 @@ def interactions(
             f"of {', '.join(controls.CONTROLS)}"
         ),
     ] = None,
-    epsilon: Annotated[float, typer.Option(help="greatest change of a pixel in [0, 1]; 8/255 is 0.0314")] = 32 / 255,
-    step_size: Annotated[float, typer.Option(help="first step of the attack")] = 2 / 255,
-    steps: Annotated[int, typer.Option(help="steps of the attack, at most")] = 100,
+    epsilon: Epsilon = 32 / 255,
+    step_size: StepSize = 2 / 255,
+    steps: Steps = 100,
     sampling: SamplingName = "neighbours",
     design: Annotated[
         str | None, typer.Option(help="four_point, signed_groups (neighbours) or curvature (uniform); else the cheaper")

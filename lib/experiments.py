@@ -173,15 +173,13 @@ def attack(
     and every image counts as having reached it. Raises ValueError for another name.
     """
     goal, level = attack_goal(name)
-    if goal in ("steps", "epsilon"):
-        if goal == "steps":
-            taken = int(level)
-            led = pgd(model, images, labels, epsilon=epsilon, step_size=step_size, steps=taken)
-        else:
-            taken = INSIDE_STEPS
-            led = pgd_inside(model, images, labels, epsilon=level / 255)
-        every = torch.ones_like(labels, dtype=torch.bool)
-        return finished(model, images, labels, led, reached=every, steps=taken)
+    every = torch.ones_like(labels, dtype=torch.bool)
+    if goal == "steps":
+        led = pgd(model, images, labels, epsilon=epsilon, step_size=step_size, steps=int(level))
+        return finished(model, images, labels, led, reached=every, steps=int(level))
+    if goal == "epsilon":
+        led = pgd_inside(model, images, labels, epsilon=level / 255)
+        return finished(model, images, labels, led, reached=every, steps=INSIDE_STEPS)
     calibrated = partial(
         calibrated_pgd,
         model,

@@ -90,6 +90,24 @@ def test_wrong_input_ends_with_one_line(arguments, message, monkeypatch, capsys)
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize(("written", "number"), [("8/255", 8 / 255), ("0.03", 0.03), ("1e-3", 0.001), ("-1", -1.0)])
+def test_epsilon_is_written_as_a_quotient_or_a_number(written, number, monkeypatch):
+    def instead(asked, **_):
+        raise Asked(asked.epsilon, asked.step_size)
+
+    monkeypatch.setattr(experiments, "order_curves", instead)
+    options = ["interactions", "--epsilon", written, "--step-size", written]
+    with pytest.raises(Asked) as found:
+        CliRunner().invoke(app, options, standalone_mode=False, catch_exceptions=False)
+    assert found.value.args == (number, number)
+
+
+@pytest.mark.parametrize("written", ["eight", "8/0", "nan", "8/255/2", ""])
+def test_an_epsilon_that_is_no_number_is_refused(written):
+    with pytest.raises(typer.BadParameter, match=r"is no number: write one as 8/255 or 0\.03"):
+        CliRunner().invoke(app, ["attack", "--epsilon", written], standalone_mode=False, catch_exceptions=False)
+
+
 def test_printing_without_a_browser_ends_with_one_line(monkeypatch, capsys):
     monkeypatch.setattr("lib.book.BROWSERS", ())
     monkeypatch.setattr(sys, "argv", ["lib", "pdf"])
