@@ -117,6 +117,7 @@ def train(
     asked = {"seed": seed, "epochs": epochs, "precision": precision}
     about = training.recipe(dataset, model, **{name: value for name, value in asked.items() if value is not None})
     on = models.device(device)
+    training.check_new(dataset, about)
     data, test = (datasets.load(dataset, split, root=root) for split in ("train", "test"))
     card = training.train_and_save(data, test, about, device=on)
     console.print_json(card.read_text())
@@ -405,11 +406,11 @@ def defenses(
     on_images = measured["images"]
     misled = on_images.misled.sel(attack=defense_experiments.STOPPED)
     title = f"{dataset}/{model}: {int(misled.sum())} of {images} images misled by the stopped attack"
-    table = Table("defence", "of these corrected", "normal images kept", title=title)
+    table = Table("defence", "share of these corrected", "share of normal images kept", title=title)
     for way in on_images.defense.values:
         share = on_images.corrected.sel(defense=way)
-        corrected, kept = share.sel(subject="adversarial").where(misled), share.sel(subject="normal")
-        table.add_row(str(way), f"{float(corrected.mean()):.1%}", f"{float(kept.mean()):.1%}")
+        corrected, kept = share.sel(subject="adversarial").values[misled.values], share.sel(subject="normal").values
+        table.add_row(str(way), over_images(corrected), over_images(kept))
     console.print(table)
 
 
@@ -466,17 +467,18 @@ def claims(
     missing: Annotated[bool, typer.Option(help="list also what was not run")] = False,
 ) -> None:
     """Judge the paper's claims on the published results: the ledger."""
-    path = ledger.write() if write else None
+    with progress.status("Judging the claims"):
+        rows = ledger.read(ledger.write()) if write else ledger.ledger()
     table = Table("claim", "dataset", "model", "on", "what", "effect, 95% interval", "images", "verdict")
-    for row in ledger.ledger() if path is None else ledger.read(path):
+    for row in rows:
         if row["verdict"] == "not run" and not missing:
             continue
         shown = "" if row["effect"] is None else f"{row['effect']:.4f} [{row['low']:.4f}, {row['high']:.4f}]"
         cells = [row[name] for name in ("id", "dataset", "model", "on")]
         table.add_row(*cells, row["claim"] or "", shown, str(row["images"]), row["verdict"])
     console.print(table)
-    if path is not None:
-        console.print(f"written to {path}")
+    if write:
+        console.print(f"written to {ledger.LEDGER}")
 
 
 @app.command(epilog="Example: [bold]python -m lib book --stored[/bold]")

@@ -102,13 +102,24 @@ def check_attack(images: Tensor, *, epsilon: float, step_size: float, steps: int
 def loss_gradient(
     model: nn.Module, images: Tensor, labels: Tensor, loss: Loss = cross_entropy
 ) -> tuple[Tensor, Tensor]:
-    """Gradients (B, C, H, W) of each image's loss and the logits (B, classes), by one forward and one backward pass."""
+    """Gradients (B, C, H, W) of each image's loss and the logits (B, classes), by one forward and one backward pass.
+
+    In halves, and these in halves again, where memory runs out.
+    """
     images = images.detach().requires_grad_(True)
-    with torch.enable_grad():
-        logits = model(images)
-        check_labels(labels, images=len(images), classes=class_count(logits))
-        (gradient,) = torch.autograd.grad(loss(logits, labels).sum(), images)
-    return gradient, logits.detach()
+    try:
+        with torch.enable_grad():
+            logits = model(images)
+            check_labels(labels, images=len(images), classes=class_count(logits))
+            (gradient,) = torch.autograd.grad(loss(logits, labels).sum(), images)
+        return gradient, logits.detach()
+    except torch.OutOfMemoryError:
+        if len(images) == 1:
+            raise
+    half = (len(images) + 1) // 2
+    parts = [loss_gradient(model, *of, loss) for of in zip(images.split(half), labels.split(half), strict=True)]
+    gradients, outputs = zip(*parts, strict=True)
+    return torch.cat(gradients), torch.cat(outputs)
 
 
 def step(

@@ -48,12 +48,14 @@ def localities(
 ) -> xr.Dataset:
     """Carry out the measurement: locality (image, order), the mean over the pairs of an image.
 
-    Raises ValueError for an unknown value, baseline or sampling, for no context, and for more images or pairs than
-    there are.
+    Raises ValueError for an unknown value, baseline or sampling, for no context, for order 0, which has none that is
+    near or far, and for more images or pairs than there are.
     """
     if asked.contexts < 1:
         raise ValueError(f"at least 1 context is needed, for each pair and order; got {asked.contexts}")
     ready = setting(asked, device=device, root=root, batch_size=batch_size)
+    if 0 in ready.orders:
+        raise ValueError("at order 0 no other player is present, near or far: leave that order out")
 
     def block(chosen: Tensor) -> xr.Dataset:
         played, draws, pairs = ready.play(chosen)

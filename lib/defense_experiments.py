@@ -84,15 +84,16 @@ def corrections(
     )
 
 
-def recoveries(model: nn.Module, images: Tensor, labels: Tensor) -> xr.Dataset:
+def recoveries(model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor) -> xr.Dataset:
     """ℓ2 distances of x_adv and of x̂, led back to the truth, from the images x (I, C, H, W) (S-Table 3)."""
-    found = recover(model, images, labels)
-    back = predicted(model, found.recovered) == labels
+    recovered = recover(model, adversarial, labels)
+    away, back = ((other - images).flatten(1).norm(dim=1).cpu() for other in (adversarial, recovered))
+    regained = predicted(model, recovered) == labels
     return xr.Dataset(
         {
-            "adversarial_distance": ("image", found.adversarial_distance.cpu(), {"units": "ℓ2 of [0, 1] images"}),
-            "recovered_distance": ("image", found.recovered_distance.cpu(), {"units": "ℓ2 of [0, 1] images"}),
-            "returned": ("image", back.cpu(), {"what": "whether x̂ has its label again"}),
+            "adversarial_distance": ("image", away, {"units": "ℓ2 of [0, 1] images"}),
+            "recovered_distance": ("image", back, {"units": "ℓ2 of [0, 1] images"}),
+            "returned": ("image", regained.cpu(), {"what": "whether x̂ has its label again"}),
         }
     )
 
@@ -357,7 +358,7 @@ def defenses(
         pair = torch.stack([x, attacked[STOPPED]])
         parts = [
             corrections(model, pair, y, baseline=baseline, draws=asked.draws, rows=which, seed=asked.seed),
-            recoveries(model, x, y),
+            recoveries(model, x, attacked[FULL], y),
         ]
         return _joined(asked, parts, model, attacked, y, which)
 

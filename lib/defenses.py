@@ -1,7 +1,6 @@
 """Defences explained by interactions: dropout and cutout of the input, and adversarial images led back (§4.3)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -138,32 +137,19 @@ def dropout_mean(empty: Tensor, single: Tensor, spectrum: Tensor, *, kept: int) 
 # Recoverability.
 
 
-@dataclass(frozen=True)
-class Recovery:
-    """``adversarial`` x_adv and ``recovered`` x̂ (B, C, H, W), with their ℓ2 distances (B,) from the normal image x."""
-
-    adversarial: Tensor
-    recovered: Tensor
-    adversarial_distance: Tensor
-    recovered_distance: Tensor
-
-
 def recover(
     model: nn.Module,
-    images: Tensor,
+    adversarial: Tensor,
     labels: Tensor,
     *,
     epsilon: float = 16 / 255,
     step_size: float = 2 / 255,
     steps: int = 10,
-) -> Recovery:
-    """Attack the images (B, C, H, W), then attack the result back towards the true labels (§4.3, S-Table 3).
+) -> Tensor:
+    """Attack adversarial images x_adv (B, C, H, W) back towards their true labels: x̂ (§4.3, S-Table 3).
 
-    Both are full ℓ∞ PGD with the same options. The first leaves the label inside the ball around x; the second is
-    targeted at it inside the ball around x_adv, since it does not know x: x̂ may be 2ε away from x.
-    Costs 2 · steps forward-and-backward passes an image. Raises ValueError as ``pgd`` does.
+    Full ℓ∞ PGD, targeted at the truth inside the ball around x_adv, since it does not know the normal image x: x̂ may be
+    ε farther from x than x_adv is. Costs ``steps`` forward-and-backward passes an image. Raises ValueError as ``pgd``
+    does.
     """
-    adversarial = pgd(model, images, labels, epsilon=epsilon, step_size=step_size, steps=steps)
-    recovered = pgd(model, adversarial, labels, epsilon=epsilon, step_size=step_size, steps=steps, targeted=True)
-    distances = ((other - images).flatten(1).norm(dim=1) for other in (adversarial, recovered))
-    return Recovery(adversarial, recovered, *distances)
+    return pgd(model, adversarial, labels, epsilon=epsilon, step_size=step_size, steps=steps, targeted=True)

@@ -38,9 +38,10 @@ def chosen(sampling: str, *, design: str | None = None, group: int | None = None
     """The name of a design and its group: what is given, else what needs the fewest passes for the sampling.
 
     The group is None where nobody chooses it: one pair of ``four_point``, or the ``fitted_group`` of ``curvature``.
-    Raises ValueError for a group of more than one pair in ``four_point``.
+    Raises ValueError for an unknown sampling, and for a group of more than one pair in ``four_point``.
     """
-    name = DEFAULTS.get(sampling, "four_point") if design is None else design
+    check_sampling(sampling)
+    name = DEFAULTS[sampling] if design is None else design
     if name == "four_point" and group not in (None, 1):
         raise ValueError(f"four_point plays one pair at a time; got a group of {group}")
     return name, SIGNED_PAIRS if group is None and name == "signed_groups" else group
@@ -53,7 +54,6 @@ def design(players: Players, *, sampling: str, name: str | None = None, group: i
         return four_point(players, sampling=sampling)
     if name not in DESIGNS:
         raise ValueError(f"unknown design {name!r}: choose one of {', '.join(DESIGNS)}")
-    check_sampling(sampling)
     if name != DEFAULTS[sampling]:
         raise ValueError(f"the design {name!r} is not for {sampling} pairs: use {DEFAULTS[sampling]!r} or 'four_point'")
     if name == "curvature":

@@ -54,7 +54,9 @@ def disentanglement(
             passes=estimate.passes,
         ).assign_coords(estimate=list(ESTIMATES))
 
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    cudnn = torch.backends.cudnn
+    as_set = {name: getattr(cudnn, name) for name in ("enabled", "benchmark", "deterministic")}
+    with cudnn.flags(**as_set, allow_tf32=False):
         return results.measured(
             block, asked, inputs=ready.inputs, device=device, root=root, description=f"D^(m) of {asked.model}"
         )

@@ -226,8 +226,6 @@ def shared_contexts(
     for order in orders:
         count = contexts if 0 < order < n - 2 else 1
         kept = torch.stack([torch.rand(count, n, generator=g) for g in generators]) < order / max(n - 2, 1)
-        if order == n - 2:
-            kept[:] = True
         flipped = kept[:, :, None].repeat(1, 1, 1 + most + pairs.shape[1], 1)
         flips = torch.zeros(len(pairs), 1 + most + pairs.shape[1], n, dtype=torch.bool)
         flips[image, 1 + one, single] = True

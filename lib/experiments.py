@@ -27,8 +27,9 @@ class OrderCurves:
     of PGD wherever they lead (S-Table 2), "epsilon 4" is PGD inside 4/255, and "shuffled 8" or another of
     ``controls.CONTROLS`` what goes with the untargeted attack of that utility; perturbations are transferred from the
     model ``source``. ``category`` is the class of v: "truth", or "attacked", the target of the first attack (§4.1,
-    footnote 6). ``errors`` are the wanted sampling errors of an image, one an order; without them there
-    are ``replicates`` at every order. The players are ``grid`` × ``grid`` cells, or 32 regions of each point cloud.
+    footnote 6). ``errors`` are the wanted sampling errors, one an order, root mean square over the images of a block
+    (``results.AT_ONCE``), so that in other company an image may have more draws, and others; without them there are
+    ``replicates`` at every order. The players are ``grid`` × ``grid`` cells, or 32 regions of each point cloud.
     """
 
     dataset: str = "photos"
@@ -265,7 +266,9 @@ def attack_goal(name: str, *, goals: Collection[str] = GOALS) -> tuple[str, floa
 
 
 def check_attack_names(names: Sequence[str], *, goals: Collection[str] = GOALS) -> None:
-    """Raise ValueError for an attack that is unknown, or named twice."""
+    """Raise ValueError for no attack, and for one that is unknown, or named twice."""
+    if isinstance(names, str) or not names:
+        raise ValueError(f"attacks are a list of at least one, as ['untargeted 8']; got {names!r}")
     for name in names:
         attack_goal(name, goals=goals)
     if len(set(names)) < len(names):

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from lib import attacks
 from lib.datasets import check_images, check_labels, class_count
-from lib.players import Players, expand_each
+from lib.players import Players, expand
 
 Game = Callable[[Tensor], Tensor]
 """From coalitions bool (I, B, n), B for each of I images, to values (..., I, B)."""
@@ -72,11 +72,10 @@ class MaskingGame:
     ``images`` is (I, C, H, W), or (V, I, C, H, W) for V variants (normal, adversarial) of the same images that are to
     be played with the same coalitions. ``players`` are those of every image, or, in a sequence, of one image each, all
     of one number. ``labels`` (I,) chooses the class of v. ``baseline`` is (C, H, W), or (I, C, H, W), one an image.
-    ``passes`` counts the forward passes, a masked image each. ``precision`` other than float32 is autocast, with
-    rounding errors in v that have to be measured before they are accepted. On a GPU, PyTorch's own switch decides
-    whether float32 convolutions round their inputs to TF32; by default they do, which tests/test_game.py finds to be
-    far below the sampling error. ``batch_size`` masked images go through the model at once, by default as ``BATCH``
-    has it for the device; it is halved for good where memory runs out.
+    ``passes`` counts the forward passes, a masked image each. On a GPU, PyTorch's own switch decides whether float32
+    convolutions round their inputs to TF32; by default they do, which tests/test_game.py finds to be far below the
+    sampling error. ``batch_size`` masked images are made and go through the model at once, by default as ``BATCH`` has
+    it for the device; it is halved for good where memory runs out.
     Raises ValueError for images outside [0, 1], labels outside the classes, shapes that do not fit, or a model with
     batch normalisation or dropout in training mode.
     """
@@ -90,7 +89,6 @@ class MaskingGame:
         *,
         baseline: Tensor,
         value: Value = log_probability,
-        precision: torch.dtype = torch.float32,
         batch_size: int | None = None,
     ) -> None:
         if any(part.training for part in model.modules() if isinstance(part, TRAINED_OTHERWISE)):
@@ -125,14 +123,12 @@ class MaskingGame:
             classes = class_count(model(baselines[:1].to(images)))
         check_labels(labels, images=images.shape[-4], classes=classes)
         self.model = model
-        self.players = players
         self.n = every[0].n
         self.partitions = torch.stack([each.partition for each in every]).to(images.device)
         self.images = images
         self.labels = labels
         self.baselines = baselines.to(images)
         self.value = value
-        self.precision = precision
         self.batch_size = batch_size
         self.passes = 0
 
@@ -153,21 +149,15 @@ class MaskingGame:
     def _play(self, images: Tensor, coalitions: Tensor) -> Tensor:
         count, each, _ = coalitions.shape
         flat = coalitions.flatten(0, 1)
-        channels_last, baselines = images.movedim(1, 3).contiguous(), self.baselines.movedim(1, 3).contiguous()
+        shown, hidden = (part.movedim(1, 3).contiguous() for part in (images, self.baselines))  # channels last
         values = images.new_empty(count * each)
         start = 0
         while start < count * each:
             stop = min(start + self.batch_size, count * each)
-            first, last = start // each, (stop - 1) // each
             owner = torch.arange(start, stop, device=images.device) // each
-            shown, hidden = (  # one image needs no copies
-                table[first, None] if first == last else table[owner] for table in (channels_last, baselines)
-            )
-            kept = self._kept(flat[start:stop].to(images.device), owner)
-            masked = torch.where(kept.movedim(1, 3), shown, hidden).movedim(3, 1)
+            needed = owner[:1] if start // each == (stop - 1) // each else owner  # one image needs no copies
             try:
-                with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
-                    logits = self.model(masked)
+                logits = self.model(self._masked(shown, hidden, needed, flat[start:stop].to(images.device)))
             except torch.OutOfMemoryError:
                 if stop - start == 1:
                     raise
@@ -181,8 +171,11 @@ class MaskingGame:
             start = stop
         return values.view(count, each)
 
-    def _kept(self, coalitions: Tensor, owner: Tensor) -> Tensor:
-        """Pixel masks bool (b, 1, H, W) of the coalitions (b, n) of the images ``owner`` (b,)."""
-        if isinstance(self.players, Players):
-            return self.players.expand(coalitions)
-        return expand_each(self.partitions[owner], coalitions)
+    def _masked(self, images: Tensor, baselines: Tensor, needed: Tensor, coalitions: Tensor) -> Tensor:
+        """Masked images (b, C, H, W) of the coalitions (b, n), from images and baselines (I, H, W, C).
+
+        ``needed`` names the image of each coalition, or the one of all.
+        """
+        partitions = self.partitions if len(self.partitions) == 1 else self.partitions[needed]
+        kept = expand(partitions.expand(len(coalitions), -1, -1), coalitions)
+        return torch.where(kept.movedim(1, 3), images[needed], baselines[needed]).movedim(3, 1)

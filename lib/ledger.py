@@ -199,7 +199,7 @@ def ledger(folder: Path = results.PUBLISHED) -> list[dict[str, Any]]:
 
 
 def seed_rows(seed: int, *, folder: Path = results.PUBLISHED) -> list[dict[str, Any]]:
-    """The rows, as the ledger's, of twins that were both trained from this seed: all that rests on neighbour pairs."""
+    """The rows, as the ledger's, of twins that were both trained from this seed: C03, C04, C05, C10, C11."""
     published = _published(folder)
     return [
         row

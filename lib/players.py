@@ -38,8 +38,7 @@ class Players:
 
     def expand(self, coalitions: Tensor) -> Tensor:
         """Pixel masks bool (B, 1, H, W) of the coalitions bool (B, n): True where the pixel is kept."""
-        pixels = coalitions.index_select(1, self.partition.to(coalitions.device).flatten())
-        return pixels.view(len(coalitions), 1, *self.partition.shape)
+        return expand(self.partition.to(coalitions.device).expand(len(coalitions), -1, -1), coalitions)
 
 
 def grid(height: int, width: int, *, side: int = 16) -> Players:
@@ -88,7 +87,7 @@ def regions(cloud: Tensor, *, n: int = REGIONS, nearest: int = 3) -> Players:
     return Players(n, partition[:, None].cpu(), pairs.sort(1).values.unique(dim=0))
 
 
-def expand_each(partitions: Tensor, coalitions: Tensor) -> Tensor:
+def expand(partitions: Tensor, coalitions: Tensor) -> Tensor:
     """Pixel masks bool (B, 1, H, W) of the coalitions bool (B, n), each by a partition (B, H, W) of its own."""
     return coalitions.gather(1, partitions.flatten(1)).view(len(coalitions), 1, *partitions.shape[1:])
 

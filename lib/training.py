@@ -201,7 +201,7 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
 
     SGD with Nesterov momentum under a one-cycle rate. After each epoch the whole state is written to
     ``build/training``; an interrupted run goes on from there and gives the same weights. Raises ValueError for
-    too few batches, and where the network to start from is not there.
+    too few batches, and as ``models.restore`` does for the network to start from.
     """
     precision = getattr(torch, about.precision)
     torch.manual_seed(about.seed)
@@ -210,10 +210,6 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
     options = {"classes": len(data.classes), "mean": mean, "deviation": deviation, "width": about.width}
     model = models.build(about.architecture, **options).to(device)
     if about.initial is not None:
-        if f"{data.name}/{about.initial}" not in models.available():
-            raise ValueError(
-                f"{about.name} starts from {about.initial} on {data.name}, which is not there: train it first"
-            )
         model.load_state_dict(models.restore(data.name, about.initial).state_dict())
     # Faster; but on larger images a CPU's oneDNN crashes where it trains a narrow network in this layout.
     crashes = device.type == "cpu" and data.images.shape[-1] > 32
@@ -329,13 +325,11 @@ def robust_accuracy(
 ) -> float:
     """Share of the images that keep their label under ℓ∞ PGD of 2/255 steps from a random start."""
     generator = torch.Generator().manual_seed(seed)
-    hits = []
-    for rows in torch.arange(len(labels)).split(500):
-        adversarial = pgd(
-            model, images[rows], labels[rows], epsilon=epsilon, step_size=2 / 255, steps=steps, generator=generator
-        )
-        hits.append(model(adversarial).argmax(1) == labels[rows])
-    return torch.cat(hits).float().mean().item()
+    adversarial = [
+        pgd(model, some, of_some, epsilon=epsilon, step_size=2 / 255, steps=steps, generator=generator)
+        for some, of_some in zip(images.split(500), labels.split(500), strict=True)
+    ]
+    return accuracy(model, torch.cat(adversarial), labels)
 
 
 def save(
@@ -370,23 +364,32 @@ def save(
         "date": date.today().isoformat(),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    with replacing(folder / f"{name}.safetensors") as of_weights, replacing(folder / f"{name}.json") as of_card:
+    # The card comes last, for it says that there is a checkpoint: of two contexts the inner one ends first.
+    with replacing(folder / f"{name}.json") as of_card, replacing(folder / f"{name}.safetensors") as of_weights:
         of_weights.write_bytes(content)
         of_card.write_bytes((json.dumps(card, indent=1) + "\n").encode())
     return folder / f"{name}.json"
+
+
+def check_new(dataset: str, about: Recipe) -> None:
+    """Raise ValueError where there is a checkpoint of that name, or none of the network that it starts from."""
+    there = models.available()
+    if f"{dataset}/{about.name}" in there:
+        raise ValueError(
+            f"{models.CHECKPOINTS / dataset / about.name} is trained already, and results may rest on it: move its "
+            "two files away to replace them, or choose another seed"
+        )
+    if about.initial is not None and f"{dataset}/{about.initial}" not in there:
+        raise ValueError(f"{about.name} starts from {about.initial} on {dataset}, which is not there: train it first")
 
 
 def train_and_save(data: Dataset, test: Dataset, about: Recipe, *, device: torch.device) -> Path:
     """Train by the recipe, evaluate on ``test`` and write the checkpoint: what ``python -m lib train`` does.
 
     The state that an interrupted training would go on from is then removed.
-    Raises ValueError where there is a checkpoint of that name: published results may rest on it.
+    Raises ValueError as ``check_new`` does.
     """
-    if f"{data.name}/{about.name}" in models.available():
-        raise ValueError(
-            f"{models.CHECKPOINTS / data.name / about.name} is trained already, and results may rest on it: move its "
-            "two files away to replace them, or choose another seed"
-        )
+    check_new(data.name, about)
     model, seconds = train(data, about, device=device)
     card = save(model, data, test, about, seconds=seconds, device=device)
     _unfinished(data, about).unlink(missing_ok=True)

@@ -38,6 +38,34 @@ def wrong(labels, classes=4):
     return (labels + 1) % classes
 
 
+# The gradient.
+
+
+@pytest.mark.parametrize("room", [1, 5])
+def test_the_gradient_is_taken_in_halves_where_memory_runs_out(room, network, pictures):
+    """A model that holds five images, or one, gives twelve the gradients and logits that an unrestricted one does."""
+    model, (images, labels) = network(3), pictures(12, 3)
+
+    class Small(nn.Module):
+        def forward(self, batch):
+            if len(batch) > room:
+                raise torch.OutOfMemoryError("no room")
+            return model(batch)
+
+    small, whole = (attacks.loss_gradient(of, images, labels) for of in (Small(), model))
+    for found, expected in zip(small, whole, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_an_image_whose_gradient_does_not_fit_is_an_error(pictures):
+    class Full(nn.Module):
+        def forward(self, _):
+            raise torch.OutOfMemoryError("no room")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        attacks.loss_gradient(Full(), *pictures(3))
+
+
 # Plain PGD.
 
 

@@ -6,12 +6,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
+import xarray as xr
 from typer.testing import CliRunner
 
 from lib import (
     contexts,
+    datasets,
     defense_experiments,
     disentanglement,
     experiments,
@@ -20,7 +23,7 @@ from lib import (
     singles,
     training,
 )
-from lib.__main__ import app, main, place
+from lib.__main__ import app, main, over_images, place
 
 ROOT = Path(__file__).parent.parent
 
@@ -59,6 +62,7 @@ def test_train_changes_what_is_asked_of_the_published_recipe(tmp_path, monkeypat
         card.write_text("{}")
         return card
 
+    monkeypatch.setattr(training, "check_new", lambda *_: None)
     monkeypatch.setattr(training, "train_and_save", train_and_save)
     for options in ([], ["--epochs", "3", "--precision", "float32", "--seed", "1"]):
         assert CliRunner().invoke(app, ["train", *options]).exit_code == 0
@@ -144,10 +148,37 @@ def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_measured(com
 
 
 def test_one_image_is_shown_without_an_interval_and_no_number_as_none(tmp_path):
-    few = ["contexts", "--images", "1", "--pairs", "1", "--contexts", "2", "--orders", "0,0.5"]
+    few = ["contexts", "--images", "1", "--pairs", "1", "--contexts", "2", "--orders", "0.5"]
     result = CliRunner().invoke(app, [*few, "--out", str(tmp_path / "one.nc")])
     assert result.exit_code == 0, result.output
-    assert "of one image" in result.output and "not defined" in result.output
+    assert "of one image" in result.output
+    for values in ([], [0.5, np.nan]):
+        assert over_images(np.array(values)) == "not defined"
+
+
+def test_the_table_of_defences_has_intervals(tmp_path, monkeypatch):
+    shares = np.array([[[0.5, 0.25, 0.75, 0.0], [1.0, 1.0, 0.5, 0.5]]])  # of adversarial and of normal images
+    found = xr.Dataset(
+        {
+            "corrected": (("defense", "subject", "image"), shares),
+            "misled": (("attack", "image"), [[True, True, False, True]]),
+        },
+        coords={"defense": ["cutout"], "subject": ["adversarial", "normal"], "attack": [defense_experiments.STOPPED]},
+        attrs={"passes": 7},
+    )
+    monkeypatch.setattr(defense_experiments, "defenses", lambda *_, **__: {"images": found})
+    result = CliRunner().invoke(app, ["defenses", "--images", "4", "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    for values in (shares[0, 0, [0, 1, 3]], shares[0, 1]):
+        assert over_images(values) in result.output
+
+
+def test_training_anew_is_refused_before_any_data_are_read(monkeypatch, capsys):
+    monkeypatch.setattr(datasets, "load", lambda *_, **__: pytest.fail("too late"))
+    monkeypatch.setattr(sys, "argv", ["lib", "train"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "photos/resnet18-standard is trained already" in capsys.readouterr().err
 
 
 class Asked(Exception):
@@ -180,8 +211,8 @@ def test_a_command_without_options_asks_what_its_specification_does_without_argu
     assert found.value.args == (asked,)
 
 
-UNSET = {"design": "one of these", "group": 1}
-"""Values of the kind that these options take, whose default is None."""
+OTHER = {"design": "other", "group": 2, "sampling": "uniform"}
+"""Values of options whose default is None, or which is one of a few."""
 
 
 def other_than(value):
@@ -203,7 +234,7 @@ def test_the_command_of_a_specification_asks_for_it(command, module, function, a
         raise Asked(asked)
 
     monkeypatch.setattr(module, function, instead)
-    wanted = replace(asked, **{name: other_than(UNSET.get(name, value)) for name, value in vars(asked).items()})
+    wanted = replace(asked, **{name: OTHER.get(name, other_than(value)) for name, value in vars(asked).items()})
     with pytest.raises(Asked) as found:
         CliRunner().invoke(app, shlex.split(wanted.command())[3:], standalone_mode=False, catch_exceptions=False)
     assert found.value.args == (wanted,)

@@ -64,6 +64,7 @@ def test_batch_size_changes_no_number(tiny, anew):
     ("change", "message"),
     [
         ({"contexts": 0}, "at least 1 context is needed, for each pair and order; got 0"),
+        ({"fractions": (0.0, 0.5)}, "at order 0 no other player is present, near or far: leave that order out"),
         ({"value": "entropy"}, "unknown value 'entropy'"),
         ({"pairs": 999}, "999 neighbours pairs were asked for; 16 players have 42"),
         ({"fractions": (1.5,)}, r"fraction of n−2 in \[0, 1\]"),

@@ -175,6 +175,7 @@ def test_curvature_identities_hold_exactly(n):
             "unknown design 'stars': choose one of",
         ),
         (lambda: designs.design(GRID, sampling="all", name="four_point"), "unknown pair sampling 'all'"),
+        (lambda: designs.design(GRID, sampling="neighbour", group=12), "unknown pair sampling 'neighbour'"),
         (
             lambda: designs.design(GRID, sampling="uniform", name="four_point", group=5),
             "one pair at a time; got a group of 5",

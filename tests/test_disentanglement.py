@@ -62,10 +62,15 @@ def test_what_cannot_be_measured_is_refused(tiny, change, message):
     assert not results.WORK.exists()
 
 
-def test_a_gpu_measures_without_tf32(tiny, monkeypatch):
+def test_a_gpu_measures_without_tf32_and_otherwise_as_set(tiny, monkeypatch):
     seen = []
-    measured = results.measured
-    monkeypatch.setattr(results, "measured", lambda *a, **k: seen.append(cudnn.allow_tf32) or measured(*a, **k))
-    before = cudnn.allow_tf32
-    disentanglement.disentanglement(ASKED, device=CPU)
-    assert seen == [False] and cudnn.allow_tf32 == before
+
+    def spied(*given, **options):
+        seen.append((cudnn.allow_tf32, cudnn.deterministic))
+        return measured(*given, **options)
+
+    measured, before = results.measured, cudnn.allow_tf32
+    monkeypatch.setattr(results, "measured", spied)
+    with cudnn.flags(enabled=True, deterministic=True, allow_tf32=before):
+        disentanglement.disentanglement(ASKED, device=CPU)
+    assert seen == [(False, True)] and cudnn.allow_tf32 == before

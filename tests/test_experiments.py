@@ -187,6 +187,8 @@ def test_images_are_chosen_by_the_seed_among_the_correct_ones(tiny):
         ({"attacks": ("l2 x",)}, "unknown attack 'l2 x'"),
         ({"attacks": ("transferred 8",), "source": "vgg"}, "unknown model 'vgg' for the dataset 'tiny'"),
         ({"value": "loss"}, "unknown value 'loss'"),
+        ({"attacks": ()}, r"attacks are a list of at least one, .*; got \(\)"),
+        ({"attacks": "untargeted 8"}, "attacks are a list of at least one, .*; got 'untargeted 8'"),
         ({"attacks": ("untargeted 1", "untargeted 1")}, "each attack is measured once; got untargeted 1, untargeted 1"),
         ({"seed": -1}, "a seed is an integer from 0 to 2"),
         (

@@ -214,6 +214,25 @@ def test_batch_size_is_halved_where_memory_runs_out(network, pictures):
     torch.testing.assert_close(values, game.MaskingGame(model, grid, images, labels, baseline=baseline)(coalitions))
 
 
+def test_batch_size_is_halved_where_memory_runs_out_in_masking(network, pictures, monkeypatch):
+    """Masks and masked images are as large as what the model makes of them."""
+    model, (images, labels) = network(), pictures(2)
+    where = torch.where
+
+    def small(kept, shown, hidden):
+        if len(kept) > 5:
+            raise torch.OutOfMemoryError("no room")
+        return where(kept, shown, hidden)
+
+    coalitions = torch.rand(2, 20, 16, generator=torch.Generator().manual_seed(0)) < 0.5
+    grid, baseline = players.grid(8, 8, side=4), torch.full((1, 8, 8), 0.5)
+    masking = game.MaskingGame(model, grid, images, labels, baseline=baseline)
+    expected = masking(coalitions)
+    monkeypatch.setattr(torch, "where", small)
+    torch.testing.assert_close(masking(coalitions), expected)
+    assert masking.batch_size == 5 and masking.passes == 80
+
+
 def test_a_single_image_that_does_not_fit_is_an_error(pictures):
     class Full(nn.Module):
         def forward(self, batch):

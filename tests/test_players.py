@@ -117,10 +117,10 @@ def test_regions_by_default_are_32_with_the_three_nearest():
     assert 48 <= len(regions.neighbours) <= 96 and regions.neighbours.unique().tolist() == list(range(32))
 
 
-def test_expand_each_keeps_the_pixels_of_each_coalition_by_its_own_partition():
+def test_expand_keeps_the_pixels_of_each_coalition_by_its_own_partition():
     partitions = torch.stack([players.regions(a_cloud(seed=seed), n=5).partition for seed in (0, 1, 2)])
     coalitions = torch.rand(3, 5, generator=torch.Generator().manual_seed(0)) < 0.5
-    masks = players.expand_each(partitions, coalitions)
+    masks = players.expand(partitions, coalitions)
     assert masks.shape == (3, 1, 120, 1)
     for b, p in itertools.product(range(3), range(120)):
         assert masks[b, 0, p, 0] == coalitions[b, partitions[b, p, 0]]

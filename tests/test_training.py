@@ -479,7 +479,7 @@ def test_the_network_to_start_from_is_missing(empty_folder):
     with pytest.raises(
         ValueError, match=r"resnet18-adversarial starts from resnet18-standard on toy, .* train it first"
     ):
-        run(toy(), replace(ADVERSARIAL, initial="resnet18-standard"), resume=False)
+        training.check_new("toy", replace(ADVERSARIAL, initial="resnet18-standard"))
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".json"])
@@ -497,6 +497,25 @@ def test_an_interruption_while_a_checkpoint_is_written_leaves_the_old_one(suffix
     with pytest.raises(KeyboardInterrupt):
         training.save(model, toy(), test, ADVERSARIAL, seconds=99, device=CPU)
     assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+def test_an_interruption_between_the_two_files_leaves_no_card_without_weights(monkeypatch):
+    """A model is at hand where its card is: that comes last."""
+    replace_one = Path.replace
+
+    def once(file, target):
+        monkeypatch.setattr(Path, "replace", interrupt)
+        return replace_one(file, target)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    data = toy()
+    model = run(data, STANDARD, resume=False)
+    monkeypatch.setattr(Path, "replace", once)
+    with pytest.raises(KeyboardInterrupt):
+        training.save(model, data, toy(10, seed=1), STANDARD, seconds=0, device=CPU)
+    assert models.available() == []
 
 
 def test_saved_weights_are_the_trained_ones_in_half_precision():

@@ -37,19 +37,39 @@ def rows() -> list[Row]:
     return result
 
 
+class Autocast(nn.Module):
+    """A model under autocast of a lower precision, with logits in float32."""
+
+    def __init__(self, model: nn.Module, precision: torch.dtype) -> None:
+        super().__init__()
+        self.model = model
+        self.precision = precision
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, self.precision):
+            return self.model(images).float()
+
+
 def masking(
-    model: nn.Module, data: Dataset, count: int, *, device: torch.device, dtype: torch.dtype = torch.float32
-) -> Callable[..., game.MaskingGame]:
-    """Makes the game of ``count`` images of a dataset that a model classifies correctly; takes a precision."""
+    model: nn.Module,
+    data: Dataset,
+    count: int,
+    *,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    autocast: torch.dtype | None = None,
+) -> game.MaskingGame:
+    """The game of ``count`` images of a dataset that a model classifies correctly; its passes may be in autocast."""
     _, images, labels = experiments.correct_images(model, data, count, seed=0)
-    reference = experiments.baseline("mean", data)
-    return partial(game.MaskingGame, model.to(dtype), GRID, images.to(dtype), labels, baseline=reference.to(device))
+    reference = experiments.baseline("mean", data).to(device)
+    model = model.to(dtype) if autocast is None else Autocast(model, autocast)
+    return game.MaskingGame(model, GRID, images.to(dtype), labels, baseline=reference)
 
 
 def throughput(model: nn.Module, data: Dataset, device: torch.device) -> list[Row]:
     """(a) Images a second through the game, and through the bare model, which gets one batch again and again."""
     size, count = game.BATCH[device.type], 16
-    played = masking(model, data, count, device=device)()
+    played = masking(model, data, count, device=device)
     coalitions = torch.rand(count, size * BATCHES // count, GRID.n, generator=generator(0)) < 0.9
     ready = played.images[torch.arange(size, device=device) % count].contiguous(memory_format=torch.channels_last)
 
@@ -88,10 +108,11 @@ def precision(model: nn.Module, data: Dataset, device: torch.device) -> list[Row
     Both errors of a mean of Δv over contrasts fall with the root of their number, if the roundings of two contrasts
     have nothing in common, so that the ratio for one Δv is the ratio for a mean.
     """
-    make = masking(model, data, 2, device=device)
     size = game.BATCH[device.type]
     coalitions = torch.rand(2, size * HALF_BATCHES // 2, GRID.n, generator=generator(1)) < 0.9
-    games = {"float32": make()} | {name: make(precision=half) for name, half in HALVES.items()}
+    games = {"float32": masking(model, data, 2, device=device)}
+    for name, half in HALVES.items():
+        games[name] = masking(model, data, 2, device=device, autocast=half)
     runs = {name: partial(played, coalitions) for name, played in games.items()}
     seconds = timed(runs, device, repeats=HALF_REPEATS)
 
@@ -104,7 +125,7 @@ def precision(model: nn.Module, data: Dataset, device: torch.device) -> list[Row
         return delta_v(*values.unflatten(-1, (CONTRASTS, 4)).unbind(-1))
 
     found = {name: deltas(played) for name, played in games.items()}
-    exact = deltas(masking(task(device=device)[0], data, 2, device=device, dtype=torch.float64)())
+    exact = deltas(masking(task(device=device)[0], data, 2, device=device, dtype=torch.float64))
     tenth = exact.var(1).mean().sqrt().item() / 10
     result = [
         row(
