@@ -38,7 +38,7 @@ def quotient(text: str | float) -> float:
     """The number of "8/255" or "0.03"; raises typer.BadParameter for anything else."""
     try:
         return float(Fraction(text))
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ArithmeticError):
         raise typer.BadParameter(f"{text!r} is no number: write one as 8/255 or 0.03") from None
 
 
@@ -183,7 +183,7 @@ def interactions(
     replicates: Annotated[int, typer.Option(help="most contrasts (four passes) per image, order and variant")] = 64,
     errors: Annotated[
         str | None,
-        typer.Option(help="wanted sampling error of an image, one for all orders or one an order, by commas"),
+        typer.Option(help="wanted sampling errors, mean over a block's images; one, or one an order, by commas"),
     ] = None,
     orders: Orders = EVERY_ORDER,
     grid: Grid = 16,

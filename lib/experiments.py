@@ -28,8 +28,9 @@ class OrderCurves:
     ``controls.CONTROLS`` what goes with the untargeted attack of that utility; perturbations are transferred from the
     model ``source``. ``category`` is the class of v: "truth", or "attacked", the target of the first attack (§4.1,
     footnote 6). ``errors`` are the wanted sampling errors, one an order, root mean square over the images of a block
-    (``results.AT_ONCE``), so that in other company an image may have more draws, and others; without them there are
-    ``replicates`` at every order. The players are ``grid`` × ``grid`` cells, or 32 regions of each point cloud.
+    (``results.AT_ONCE``), so that in other company an image may have another number of draws, and other draws; without
+    them there are ``replicates`` at every order. The players are ``grid`` × ``grid`` cells, or 32 regions of each point
+    cloud.
     """
 
     dataset: str = "photos"

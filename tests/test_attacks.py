@@ -2,6 +2,7 @@
 
 import math
 import warnings
+import weakref
 
 import pytest
 import torch
@@ -52,9 +53,32 @@ def test_the_gradient_is_taken_in_halves_where_memory_runs_out(room, network, pi
                 raise torch.OutOfMemoryError("no room")
             return model(batch)
 
-    small, whole = (attacks.loss_gradient(of, images, labels) for of in (Small(), model))
+    small, whole = (attacks.loss_gradient(of.eval(), images, labels) for of in (Small(), model))
     for found, expected in zip(small, whole, strict=True):
         torch.testing.assert_close(found, expected)
+    with pytest.raises(torch.OutOfMemoryError):
+        attacks.loss_gradient(Small().train(), images, labels)
+
+
+def test_a_backward_pass_that_failed_is_freed_before_the_halves(network, pictures):
+    model, (images, labels) = network(3), pictures(4, 3)
+    failed = []
+
+    class Small(nn.Module):
+        def forward(self, batch):
+            assert all(logits() is None for logits in failed)
+            logits = model(batch)
+            if len(batch) > 1:
+                failed.append(weakref.ref(logits))
+                logits.register_hook(full)
+            return logits
+
+    def full(_):
+        raise torch.OutOfMemoryError("no room")
+
+    gradient, _ = attacks.loss_gradient(Small().eval(), images, labels)
+    torch.testing.assert_close(gradient, attacks.loss_gradient(model, images, labels)[0])
+    assert len(failed) == 3
 
 
 def test_an_image_whose_gradient_does_not_fit_is_an_error(pictures):
@@ -63,7 +87,7 @@ def test_an_image_whose_gradient_does_not_fit_is_an_error(pictures):
             raise torch.OutOfMemoryError("no room")
 
     with pytest.raises(torch.OutOfMemoryError):
-        attacks.loss_gradient(Full(), *pictures(3))
+        attacks.loss_gradient(Full().eval(), *pictures(3))
 
 
 # Plain PGD.

@@ -106,7 +106,7 @@ def test_epsilon_is_written_as_a_quotient_or_a_number(written, number, monkeypat
     assert found.value.args == (number, number)
 
 
-@pytest.mark.parametrize("written", ["eight", "8/0", "nan", "8/255/2", ""])
+@pytest.mark.parametrize("written", ["eight", "8/0", "nan", "8/255/2", "1e400", ""])
 def test_an_epsilon_that_is_no_number_is_refused(written):
     with pytest.raises(typer.BadParameter, match=r"is no number: write one as 8/255 or 0\.03"):
         CliRunner().invoke(app, ["attack", "--epsilon", written], standalone_mode=False, catch_exceptions=False)

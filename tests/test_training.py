@@ -480,6 +480,8 @@ def test_the_network_to_start_from_is_missing(empty_folder):
         ValueError, match=r"resnet18-adversarial starts from resnet18-standard on toy, .* train it first"
     ):
         training.check_new("toy", replace(ADVERSARIAL, initial="resnet18-standard"))
+    with pytest.raises(ValueError, match="no model for the dataset 'toy'"):
+        run(toy(), replace(ADVERSARIAL, initial="resnet18-standard"), resume=False)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".json"])
