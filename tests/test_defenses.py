@@ -12,6 +12,7 @@ from scipy.stats import chisquare
 from torch import nn
 
 from lib import attacks, defenses, interactions, sampling
+from lib.defense_experiments import full_attack
 
 
 class Counting(nn.Module):
@@ -230,23 +231,29 @@ def test_orders_above_k_minus_2_do_not_count():
 # Recovery.
 
 
-def test_recovery_is_an_attack_towards_the_truth(network, pictures):
-    """Against torchattacks: targeted at the truth from x_adv, in the ball around x_adv."""
-    model, (adversarial, labels) = network(3), pictures(4, 3)
+def test_recovery_is_one_attack_after_another(network, pictures):
+    """Against torchattacks: untargeted from x, then targeted at the truth from x_adv, in the ball around x_adv."""
+    model, (images, labels) = network(3), pictures(4, 3)
+    adversarial = full_attack(model, images, labels)
+    away = torchattacks.PGD(model, eps=16 / 255, alpha=2 / 255, steps=10, random_start=False)
     back = torchattacks.PGD(model, eps=16 / 255, alpha=2 / 255, steps=10, random_start=False)
     back.set_mode_targeted_by_function(lambda images, labels: labels)
+    assert torch.equal(adversarial, away(images, labels))
     assert torch.equal(defenses.recover(model, adversarial, labels), back(adversarial, labels))
 
 
 @given(epsilon=st.floats(0, 0.2), step_size=st.floats(0.001, 0.1), steps=st.integers(1, 3), seed=st.integers(0, 100))
-def test_recovery_stays_in_its_ball(epsilon, step_size, steps, seed, network, pictures):
-    model, (adversarial, labels) = network(), pictures(2, seed=seed)
-    recovered = defenses.recover(model, adversarial, labels, epsilon=epsilon, step_size=step_size, steps=steps)
+def test_recovery_stays_in_its_two_balls(epsilon, step_size, steps, seed, network, pictures):
+    model, (images, labels) = network(), pictures(2, seed=seed)
+    pace = {"epsilon": epsilon, "step_size": step_size, "steps": steps}
+    adversarial = attacks.pgd(model, images, labels, **pace)
+    recovered = defenses.recover(model, adversarial, labels, **pace)
+    assert (adversarial - images).abs().max() <= epsilon + 1e-6
     assert (recovered - adversarial).abs().max() <= epsilon + 1e-6
     assert recovered.min() >= 0 and recovered.max() <= 1
 
 
-def test_the_ball_of_recovery_is_that_of_the_adversarial_image():
+def test_the_second_ball_is_that_of_the_adversarial_image():
     """Every pixel falls and rises by ε, but those that were stopped by 0: they end ε above 0, wherever they began."""
 
     class Brightness(nn.Module):
