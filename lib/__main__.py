@@ -127,7 +127,9 @@ def train(
 def attack(
     dataset: DatasetName = "photos",
     model: ModelName = "resnet18-standard",
-    attack: Annotated[str, typer.Option(help="goal and utility, as 'untargeted 8' or 'targeted 2'")] = "untargeted 8",
+    attack: Annotated[
+        str, typer.Option(help="'untargeted 8', 'targeted 2', 'steps 16', or 'epsilon 4', of 20 steps inside 4/255")
+    ] = "untargeted 8",
     epsilon: Epsilon = 32 / 255,
     step_size: StepSize = 2 / 255,
     steps: Steps = 100,
@@ -183,7 +185,7 @@ def interactions(
     replicates: Annotated[int, typer.Option(help="most contrasts (four passes) per image, order and variant")] = 64,
     errors: Annotated[
         str | None,
-        typer.Option(help="wanted sampling errors, mean over a block's images; one, or one an order, by commas"),
+        typer.Option(help="wanted sampling errors, of a block's images in root mean square; one, or one an order"),
     ] = None,
     orders: Orders = EVERY_ORDER,
     grid: Grid = 16,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lib import models
 from lib.datasets import check_images, check_labels, class_count
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -218,9 +219,9 @@ def calibrated_pgd(
     def looked(points: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         if gradient_of is None:
             return loss_gradient(model, points, classes, loss)
+        logits = models.logits(model, points)
+        check_labels(classes, images=len(points), classes=class_count(logits))
         with torch.no_grad():
-            logits = model(points)
-            check_labels(classes, images=len(points), classes=class_count(logits))
             return gradient_of(points, classes), logits
 
     gradient, clean = looked(images, goal)
@@ -274,13 +275,13 @@ def calibrated_path(
     if steps < 1:
         raise ValueError(f"a path is followed in at least 1 step; got {steps}")
     with torch.no_grad():
-        clean = model(images)
+        clean = models.logits(model, images)
         check_labels(labels, images=len(images), classes=class_count(clean))
         short, far = torch.zeros(len(images)).to(images), torch.ones(len(images)).to(images)
         amount, taken = far, torch.zeros_like(labels)
         for _ in range(steps):
             points = path(amount)
-            logits = model(points)
+            logits = models.logits(model, points)
             gain = untargeted_utility(clean, logits, labels)
             going = (gain > high) | ((gain <= low) & (amount < 1))
             if not going.any():
@@ -300,12 +301,11 @@ def _checked_window(utility: tuple[float, float]) -> tuple[float, float]:
     return utility
 
 
-@torch.no_grad()
 def finished(
     model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor, *, reached: Tensor, steps: int
 ) -> Attack:
     """Adversarial images (B, C, H, W) that are made already, with the utility to which they happen to lead."""
-    before, after = model(images), model(adversarial)
+    before, after = models.logits(model, images), models.logits(model, adversarial)
     classes = after.argmax(1)
     return Attack(
         images=adversarial,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
-from lib import players
+from lib import models, players
 from lib.attacks import (
     Attack,
     calibrated_path,
@@ -145,12 +145,11 @@ def spatial(scene: Scene) -> Attack:
     """
     drawn = torch.stack([torch.rand(ROTATIONS, 3, generator=draw) * 2 - 1 for draw in scene.draws(105)])
     drawn = drawn.to(scene.images)
-    with torch.no_grad():
-        clean = scene.model(scene.images)
-        gains = [
-            untargeted_utility(clean, scene.model(moved(scene.images, drawn[:, k])), scene.labels)
-            for k in range(ROTATIONS)
-        ]
+    clean = models.logits(scene.model, scene.images)
+    gains = [
+        untargeted_utility(clean, models.logits(scene.model, moved(scene.images, drawn[:, k])), scene.labels)
+        for k in range(ROTATIONS)
+    ]
     worst = drawn[torch.arange(len(drawn)), torch.stack(gains).argmax(0)]
 
     def path(amount: Tensor) -> Tensor:

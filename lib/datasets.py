@@ -115,8 +115,11 @@ def check_classes(data: "Dataset", logits: Tensor) -> None:
 
 def check_labels(labels: Tensor, *, images: int, classes: int) -> None:
     """Raise ValueError unless ``labels`` holds one class in 0..classes−1 for each of the ``images``."""
-    if labels.shape != (images,) or labels.is_floating_point():
-        raise ValueError(f"labels must be {images} integers, one an image; got {tuple(labels.shape)} of {labels.dtype}")
+    if labels.shape != (images,) or labels.dtype != torch.int64:
+        raise ValueError(
+            f"labels must be {images} integers, one an image; got {tuple(labels.shape)} of {labels.dtype} "
+            "(wanted is torch.int64, to which .long() converts)"
+        )
     if labels.numel() and not (labels.min() >= 0 and labels.max() < classes):
         raise ValueError(
             f"labels must lie in 0..{classes - 1} for a model of {classes} classes; "
@@ -215,12 +218,13 @@ def _modelnet10(split: str, root: str | Path | None) -> Dataset:
         if (place / MODELNET10).is_file():
             try:
                 with (place / MODELNET10).open("rb") as file, np.load(file) as arrays:
-                    points, labels = (torch.from_numpy(arrays[f"{split}_{what}"]) for what in ("points", "labels"))
+                    points = torch.from_numpy(arrays[f"{split}_points"])
+                    labels = torch.from_numpy(arrays[f"{split}_labels"].astype(np.int64, casting="same_kind"))
                     classes = tuple(map(str, arrays["classes"]))
                 check_labels(labels, images=len(points), classes=len(classes))
-            except (BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
+            except (BadZipFile, zlib.error, EOFError, KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"{place / MODELNET10} is truncated or altered: copy it anew ({error})") from error
-            return Dataset("modelnet10", split, as_images(points), labels.long(), classes)
+            return Dataset("modelnet10", split, as_images(points), labels, classes)
     raise _not_found(
         "modelnet10",
         root,
@@ -355,8 +359,13 @@ def _official_cifar10(split: str, place: Path) -> Dataset:
 
 
 def _image_folder(name: str, split: str, folder: Path) -> Dataset:
-    images = tv_datasets.ImageFolder(str(folder), transform=tv_functional.pil_to_tensor)
-    pixels = [images[index][0] for index in range(len(images))]
+    images = tv_datasets.ImageFolder(str(folder))
+    pixels = []
+    for path, _ in images.samples:
+        try:
+            pixels.append(tv_functional.pil_to_tensor(images.loader(path)))
+        except OSError as error:
+            raise ValueError(f"the image {path} cannot be read ({error}): replace or remove it") from error
     for image, (path, _) in zip(pixels, images.samples, strict=True):
         if image.shape != pixels[0].shape:
             (height, width), (odd_height, odd_width) = pixels[0].shape[1:], image.shape[1:]

@@ -14,7 +14,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from lib import experiments, game, information, players, results, sampling, spectrum
+from lib import experiments, game, information, models, players, results, sampling, spectrum
 from lib.attacks import pgd
 from lib.defenses import Defense, cutout, dropout, recognised, recover
 from lib.detection import DISPERSIONS, Detection, detect, dispersion, is_exact, sample_attributions
@@ -46,10 +46,9 @@ def both_attacks(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, 
     return {FULL: full_attack(model, images, labels), STOPPED: stopped_attack(model, images, labels)}
 
 
-@torch.no_grad()
 def predicted(model: nn.Module, images: Tensor) -> Tensor:
     """The classes (B,) that the model gives the images (B, C, H, W)."""
-    return model(images).argmax(1)
+    return models.logits(model, images).argmax(1)
 
 
 # The parts.
@@ -196,8 +195,7 @@ def attribution_dispersions(
 
     table, confidence = [], []
     for images in variants.values():
-        with torch.no_grad():
-            logits = model(images)
+        logits = models.logits(model, images)
         classes = logits.argmax(1)
         confidence.append(game.log_probability(logits, classes).cpu())
         played = game.MaskingGame(model, cells, images, classes, baseline=baseline, batch_size=batch_size)

@@ -106,7 +106,8 @@ def order_means(
             if pilot.ndim == 3:
                 pilot = torch.cat([pilot, pilot[:1] - pilot[1:]])
             variance = pilot.var(-1).mean(-1).max().item()
-            count = min(max(ceil(variance / errors[number] ** 2), PILOT), replicates)
+            if variance < replicates * errors[number] ** 2:
+                count = max(ceil(variance / errors[number] ** 2), PILOT)
         columns.append(draw(order, count, stage=1))
     most = max(column.shape[-1] for column in columns)
     filled = [torch.nn.functional.pad(column, (0, most - column.shape[-1]), value=torch.nan) for column in columns]
@@ -215,6 +216,7 @@ def shared_contexts(
     ``designs.order_weights``; orders 0 and n−2 have one context, whose values are exact. Costs 1 + C + P passes a
     context, image, variant and order, with C different players in the pairs (of the image that has most), instead of
     4 · P. Errors of pairs in one context are related: for the mean over pairs, ``order_means`` needs fewer passes.
+    The orders take their draws from a generator one after the other: those of an order depend on the orders before it.
     """
     _check(pairs, n, orders, contexts, generators)
     singles = [each.unique() for each in pairs]

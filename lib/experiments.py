@@ -82,8 +82,7 @@ def correct_images(model: nn.Module, data: Dataset, count: int, *, seed: int) ->
     chosen = torch.empty(0, dtype=torch.long)
     for rows in order.split(min(count, 250)):
         images, labels = (part.to(device) for part in data.batch(rows))
-        with torch.no_grad():
-            logits = model(images)
+        logits = models.logits(model, images)
         datasets.check_classes(data, logits)
         chosen = torch.cat([chosen, rows[(logits.argmax(1) == labels).cpu()]])
         if len(chosen) >= count:
@@ -341,6 +340,8 @@ def order_curves(
     orders = sampling.orders(n, asked.fractions)
     rows, images, labels = correct_images(model, data, asked.images, seed=asked.seed)
     goals = {name.partition(" ")[0] for name in asked.attacks}
+    if cloud and asked.grid != OrderCurves.grid:
+        raise ValueError(f"a grid is of images; a point cloud's players are {players.REGIONS} regions: leave grid out")
     if goals & controls.CONTROLS.keys() and cloud:
         raise ValueError(f"the controls {', '.join(controls.CONTROLS)} are of images; {data.name} has point clouds")
     # What does not fit is refused before any attack.

@@ -59,7 +59,7 @@ def mean_baseline(images: Tensor) -> Tensor:
 
 
 BATCH = {"cpu": 64, "cuda": 2048}
-"""Masked images a forward pass: on a CPU as many as stay in its cache, on a GPU enough to keep it busy."""
+"""Masked images a forward pass: on a CPU as many as stay in its cache, on any GPU enough to keep it busy."""
 
 
 TRAINED_OTHERWISE = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
@@ -116,7 +116,7 @@ class MaskingGame:
                 )
             if each.n != every[0].n:
                 raise ValueError(f"every image must have the same number of players; got {every[0].n} and {each.n}")
-        batch_size = BATCH[images.device.type] if batch_size is None else batch_size
+        batch_size = BATCH.get(images.device.type, BATCH["cuda"]) if batch_size is None else batch_size
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
         with torch.no_grad():

@@ -223,7 +223,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             raise ValueError(f"the weights {path} are damaged: remove the file and put a whole one there") from error
     try:
         return tensors_in(torch.load(path, map_location="cpu", weights_only=True))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # of a damaged file PyTorch raises whatever its bytes lead to
         raise ValueError(
             f"the weights {path} cannot be read safely: they are damaged, or hold more than tensors "
             f"({type(error).__name__}). 'python -m lib.imagenet {path}' rewrites them as tensors alone, executing "
@@ -289,7 +289,7 @@ def convert(path: Path) -> Path:
     try:
         content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=pickler)
         held = chosen(path, tensors_in(content))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, AttributeError, TypeError) as error:
+    except Exception as error:  # as above
         raise ValueError(f"{path} is damaged or not a checkpoint of PyTorch: {error}") from error
     state = {f"module.model.{key}": tensor.detach().clone().contiguous() for key, tensor in held.state.items()}
     normalisation = dict(zip(NORMALIZER, (torch.tensor(held.mean), torch.tensor(held.deviation)), strict=True))

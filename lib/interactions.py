@@ -60,7 +60,7 @@ def exact_strengths(values: Tensor) -> Tensor:
 
 
 def _exact_pairs(values: Tensor, *, absolute: bool) -> Tensor:
-    coalitions, n = _table(values)
+    values, coalitions, n = _table(values)
     result = values.new_zeros(*values.shape[:-1], n - 1, n, n)
     number = torch.arange(len(coalitions))
     size = coalitions.sum(1)
@@ -78,7 +78,7 @@ def _exact_pairs(values: Tensor, *, absolute: bool) -> Tensor:
 
 def exact_shapley(values: Tensor) -> Tensor:
     """φ^(m)(i) (..., n, n): the order m = 0..n−1 first, then the player i, of a table of values (..., 2^n) (§4.3)."""
-    coalitions, n = _table(values)
+    values, coalitions, n = _table(values)
     number = torch.arange(len(coalitions))
     size = coalitions.sum(1)
     result = values.new_zeros(*values.shape[:-1], n, n)
@@ -91,7 +91,7 @@ def exact_shapley(values: Tensor) -> Tensor:
 def exact_effects(interaction: Tensor) -> Tensor:
     """J_ij^(m) (..., n−1, n, n) of I_ij^(m): what order m and the ordered pair (i, j) add to v(N) (§3)."""
     n = interaction.shape[-1]
-    weights = torch.tensor([j_weight(n, m) for m in range(n - 1)], dtype=interaction.dtype)
+    weights = interaction.new_tensor([j_weight(n, m) for m in range(n - 1)])
     return interaction * weights[:, None, None]
 
 
@@ -100,7 +100,7 @@ def exact_disentanglement(values: Tensor) -> Tensor:
 
     Pairs that do not interact at that order, up to rounding, are left out.
     """
-    _, n = _table(values)
+    values, _, n = _table(values)
     upper = torch.ones(n, n, dtype=torch.bool).triu(1)
     strength = exact_strengths(values)[..., upper]
     rounding = 100 * torch.finfo(values.dtype).eps * values.abs().amax(-1)[..., None, None]
@@ -108,13 +108,14 @@ def exact_disentanglement(values: Tensor) -> Tensor:
     return ratio.where(strength > rounding, torch.nan).nanmean(-1)
 
 
-def _table(values: Tensor) -> tuple[Tensor, int]:
+def _table(values: Tensor) -> tuple[Tensor, Tensor, int]:
+    """A table of values on the CPU, where it is summed up, its coalitions and its number of players."""
     n = values.shape[-1].bit_length() - 1
     if values.shape[-1] != 2**n:
         raise ValueError(f"a table of values has 2^n entries, one a coalition; got {values.shape[-1]}")
     if not values.is_floating_point():
         raise ValueError(f"a table of values holds floats, of which means are taken; got {values.dtype}")
-    return all_coalitions(n), n
+    return values.cpu(), all_coalitions(n), n
 
 
 def _mean_by_size(terms: Tensor, size: Tensor, largest: int) -> Tensor:

@@ -81,7 +81,7 @@ def _defenses(how: str, attack: str) -> list[Source]:
     games, images = (how, "defenses-games"), (how, "defenses-images")
     fitted = "PGD, ε = 16/255, ten steps, detector fitted on it"
     return [
-        Source("C09", ((how, "neighbours"), games), _c09, f"the same images, {attack}", architectures=SIDE),
+        Source("C09", ((how, "neighbours"), games), _c09, f"neighbours, the same images, {attack}", architectures=SIDE),
         Source("C12", (games,), _c12, fitted, architectures=SIDE),
         Source("C14", (games,), claims.c14, f"neighbours, {attack}", architectures=SIDE),
         Source("C16", (images,), claims.c16, "attack stopped on success", architectures=SIDE),
@@ -96,14 +96,14 @@ SOURCES = [
         "C06",
         (("standard", "attacked"),),
         _reached(claims.c06, "targeted 8"),
-        "target class, targeted 8",
+        "neighbours, target class, targeted 8",
         architectures=SIDE,
     ),
     Source(
         "C06",
         (("standard", "others"),),
         _reached(claims.c06, "targeted 8"),
-        "all wrong classes, targeted 8",
+        "neighbours, all wrong classes, targeted 8",
         architectures=SIDE,
     ),
     *(
@@ -116,7 +116,7 @@ SOURCES = [
         )
         for pairs in ("neighbours", "uniform")
     ),
-    Source("C07", (("standard", "steps"),), claims.c07, "4, 8, 16, 32 steps", architectures=SIDE),
+    Source("C07", (("standard", "steps"),), claims.c07, "neighbours, 4, 8, 16, 32 steps", architectures=SIDE),
     *_defenses("standard", STRONG),
     *_defenses("adversarial", MATCHED),
     Source("C11", _twins("disentanglement"), claims.c11, "neighbours, normal images"),
@@ -142,7 +142,7 @@ SOURCES = [
         "C18",
         (("standard", "zero"),),
         _reached(claims.c03, STRONG),
-        f"zero baseline, {STRONG}",
+        f"neighbours, zero baseline, {STRONG}",
         architectures=SIDE,
     ),
     *(

@@ -275,6 +275,17 @@ def freeze(model: nn.Module) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
+@torch.no_grad()
+def logits(model: nn.Module, images: Tensor) -> Tensor:
+    """Logits (B, classes) of images (B, C, H, W); where memory runs out, of halves, and of the halves of these."""
+    try:
+        return model(images)
+    except torch.OutOfMemoryError:
+        if len(images) == 1:
+            raise
+    return torch.cat([logits(model, half) for half in images.split((len(images) + 1) // 2)])
+
+
 def device(name: str = "auto") -> torch.device:
     """The device called "auto", "cpu" or "cuda"; "auto" takes CUDA where there is one."""
     if name not in ("auto", "cpu", "cuda"):
@@ -289,6 +300,7 @@ def device(name: str = "auto") -> torch.device:
 def describe(device: torch.device) -> str:
     """What the device is, for the record of what was computed on it."""
     if device.type == "cuda":
-        rounding = ", TF32 convolutions" if torch.backends.cudnn.allow_tf32 else ""
+        rounds = torch.backends.cudnn.allow_tf32 and torch.cuda.get_device_capability(device) >= (8, 0)
+        rounding = ", TF32 convolutions" if rounds else ""
         return torch.cuda.get_device_name(device) + rounding
     return f"CPU, {torch.get_num_threads()} threads"

@@ -57,12 +57,6 @@ def grid(height: int, width: int, *, side: int = 16) -> Players:
     return Players(side * side, partition, _touching(cells))
 
 
-def pixels(height: int, width: int) -> Players:
-    """Every pixel a player, numbered row by row; neighbours share an edge or a corner."""
-    cells = torch.arange(height * width).view(height, width)
-    return Players(height * width, cells, _touching(cells))
-
-
 def regions(cloud: Tensor, *, n: int = REGIONS, nearest: int = 3) -> Players:
     """``n`` regions of one point cloud (3, P, 1) in [0, 1]: the points by the nearest of n centres far apart.
 

@@ -21,7 +21,7 @@ from lib.files import console, key, replacing
 
 PUBLISHED = Path(__file__).parent.parent / "data" / "results"
 WORK = Path(__file__).parent.parent / "build" / "results"
-AT_ONCE = {"cpu": 10, "cuda": 500}
+AT_ONCE = {"cpu": 10, "cuda": 50}
 """Images measured between two writes to disk: what an interruption can cost. A GPU needs many to be kept busy."""
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import pickle
 import time
 from dataclasses import asdict, dataclass, replace
 from datetime import date
@@ -233,7 +232,7 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
         anneal_strategy="linear",
     )
     resumable = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
-    path = _unfinished(data, about)
+    path = _unfinished(data, about, device)
     first, seconds = _resume(path, resumable, generator) if resume else (0, 0.0)
     if first:
         console.print(f"goes on after epoch {first} of {about.epochs}: to train anew, remove {path}")
@@ -288,10 +287,10 @@ def training_attack(
     return pgd(model, images, labels, epsilon=epsilon, step_size=step_size, steps=steps, generator=generator)
 
 
-def _unfinished(data: Dataset, about: Recipe) -> Path:
-    """Where the state of a training is kept until its weights are written."""
+def _unfinished(data: Dataset, about: Recipe, device: torch.device) -> Path:
+    """Where the state of a training is kept until its weights are written, by kind of device: the card names one."""
     start = models.card(data.name, about.initial)["sha256"] if about.initial is not None else None
-    asked = [data.name, asdict(about), start]
+    asked = [data.name, asdict(about), start, device.type]
     return STATES / data.name / f"{about.name}-{key(json.dumps(asked), inputs=[data.images, data.labels])}.pt"
 
 
@@ -300,7 +299,7 @@ def _resume(path: Path, resumable: dict[str, Any], generator: torch.Generator) -
         return 0, 0.0
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # of a damaged file PyTorch raises whatever its bytes lead to
         raise ValueError(f"the unfinished training {path} is damaged: remove it, and it starts anew") from error
     for name, part in resumable.items():
         part.load_state_dict(state[name])
@@ -392,5 +391,5 @@ def train_and_save(data: Dataset, test: Dataset, about: Recipe, *, device: torch
     check_new(data.name, about)
     model, seconds = train(data, about, device=device)
     card = save(model, data, test, about, seconds=seconds, device=device)
-    _unfinished(data, about).unlink(missing_ok=True)
+    _unfinished(data, about, device).unlink(missing_ok=True)
     return card

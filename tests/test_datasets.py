@@ -230,6 +230,14 @@ def test_an_image_folder_may_hold_jpegs(no_network, tmp_path):
     assert (cifar.images[:, 0, 16, 16].int() - torch.tensor([0, 1, 50, 51, 100, 101])).abs().max() < 12
 
 
+def test_a_damaged_image_is_named(no_network, tmp_path):
+    place = image_folder(tmp_path / "here")
+    damaged = place / "test" / "cow" / "1.png"
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    with pytest.raises(ValueError, match=r"the image .*cow/1\.png cannot be read \(.+\): replace or remove it"):
+        datasets.load("cifar10", root=place)
+
+
 @pytest.mark.parametrize(("odd", "first"), [("ant/1", "ant/0"), ("cow/0", "ant/0")])
 def test_images_of_mixed_sizes(odd, first, no_network, tmp_path):
     """One error names the first image of another size, the size that it should have, and what to do."""
@@ -377,9 +385,16 @@ def test_modelnet10_with_labels_of_no_class_or_too_few_is_refused(no_network, tm
     for labels, message in (
         (np.array([0, 7]), "labels must lie in 0..1"),
         (np.array([0]), "labels must be 2 integers"),
+        (np.array([0.5, 1]), "Cannot cast array data"),
     ):
         with pytest.raises(ValueError, match=f"truncated or altered: copy it anew \\({message}"):
             datasets.load("modelnet10", root=model_net(tmp_path / message[:13], test_labels=labels))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
+def test_modelnet10_may_have_labels_of_any_integers(dtype, no_network, tmp_path):
+    labels = datasets.load("modelnet10", root=model_net(tmp_path / "here", test_labels=np.array([1, 0], dtype))).labels
+    assert labels.dtype == torch.int64 and labels.tolist() == [1, 0]
 
 
 def test_ten_classes_of_other_names_are_refused(no_network, tmp_path):
@@ -549,6 +564,8 @@ def test_images_at_the_bounds_are_fine(dtype):
         (torch.tensor([1, 2, 3]), r"labels must be 2 integers, one an image; got \(3,\) of torch\.int64"),
         (torch.tensor([[1], [2]]), r"labels must be 2 integers, one an image; got \(2, 1\)"),
         (torch.tensor([1.0, 2.0]), r"labels must be 2 integers, one an image; got \(2,\) of torch\.float32"),
+        (torch.tensor([1, 2], dtype=torch.int32), r"got \(2,\) of torch\.int32 \(wanted is torch\.int64"),
+        (torch.tensor([True, False]), r"got \(2,\) of torch\.bool"),
     ],
 )
 def test_check_labels(labels, message):

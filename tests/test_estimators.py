@@ -469,7 +469,7 @@ def test_an_order_out_of_reach_is_refused_before_any_other_is_played():
 
 def test_wanted_errors_are_reached_by_as_many_replicates_as_they_take():
     design = designs.design(NINE, sampling="neighbours", name="four_point")
-    wanted, seeds = [0.2, 0.05, 10.0, 1e-6], [(4, image) for image in range(20)]
+    wanted, seeds = [0.2, 0.05, 10.0, 1e-200], [(4, image) for image in range(20)]
     estimate = estimators.order_means(
         table_game(TABLE), design, orders=[3, 3, 3, 3], replicates=3000, seeds=seeds, errors=wanted
     )

@@ -49,6 +49,24 @@ def test_result_is_labelled_and_costs_what_it_says(tiny):
     assert found.attrs["command"].startswith("python -m lib interactions --dataset tiny")
 
 
+def test_any_attack_is_made_where_memory_holds_few_images(tiny, anew, monkeypatch):
+    names = ("untargeted 0.5", "targeted 0.5", "steps 2", "epsilon 4", "spatial 0.5", "transferred 0.5", "apgd 0.5")
+    asked = replace(ASKED, attacks=names, source=ASKED.model, steps=2)
+    whole = anew(experiments.order_curves, asked, device=CPU)
+    forward = torch.nn.Conv2d.forward
+
+    def short_of_memory(layer, images):
+        if len(images) > 7:
+            raise torch.OutOfMemoryError("seven images are the most")
+        return forward(layer, images)
+
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", short_of_memory)
+    halved = anew(experiments.order_curves, asked, device=CPU)
+    assert halved.image.equals(whole.image)
+    assert np.allclose(halved.utility, whole.utility, atol=1e-4)
+    assert np.allclose(halved.interaction, whole.interaction, atol=1e-5)
+
+
 def test_interrupted_run_resumes_without_measuring_again(tiny, monkeypatch):
     whole = experiments.order_curves(ASKED, device=CPU)
     calls = []
@@ -287,7 +305,7 @@ def test_the_attacked_category_is_the_target_of_the_first_attack(tiny, monkeypat
     alone = experiments.measure(
         network,
         images[None],
-        torch.tensor((found.label.values + 1) % 3),
+        torch.tensor((found.label.values + 1) % 3).long(),
         baseline=experiments.baseline("mean", tiny),
         orders=[0, 7, 14],
         rows=found.image.values.tolist(),
@@ -409,6 +427,8 @@ def test_what_does_not_fit_clouds_is_refused_before_any_attack(shapes, monkeypat
     monkeypatch.setattr(experiments, "perturbed", lambda *_, **__: pytest.fail("attacked before"))
     with pytest.raises(ValueError, match="unknown design 'stars'"):
         experiments.order_curves(replace(CLOUDS, design="stars"), device=CPU)
+    with pytest.raises(ValueError, match="players are 32 regions: leave grid out"):
+        experiments.order_curves(replace(CLOUDS, grid=4), device=CPU)
 
 
 @pytest.mark.parametrize("what", ON_IMAGES)

@@ -80,7 +80,7 @@ def test_each_row_has_its_own_label():
 def test_everyone_is_the_unmasked_image_and_nobody_the_baseline(value, network, pictures):
     model, (images, labels) = network(3, dtype=torch.float64), pictures(3, 3, dtype=torch.float64)
     baseline = torch.full((3, 8, 8), 0.25, dtype=torch.float64)
-    masking = game.MaskingGame(model, players.pixels(8, 8), images, labels, baseline=baseline, value=value)
+    masking = game.MaskingGame(model, players.grid(8, 8, side=8), images, labels, baseline=baseline, value=value)
     coalitions = torch.tensor([True, False])[None, :, None].expand(3, 2, 64)
     values = masking(coalitions)
     assert not values.requires_grad

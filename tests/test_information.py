@@ -141,7 +141,7 @@ def test_predicted_entropy_is_a_value_of_a_game(network, pictures):
     close(values, torch.from_numpy(entropy(logits.softmax(1).numpy(), axis=1)))
     model, (images, labels) = network(), pictures(2)
     masking = game.MaskingGame(
-        model, players.pixels(8, 8), images, labels, baseline=images.mean(0), value=information.predicted_entropy
+        model, players.grid(8, 8, side=8), images, labels, baseline=images.mean(0), value=information.predicted_entropy
     )
     played = masking(torch.ones(2, 1, 64, dtype=torch.bool))[:, 0]
     close(played, information.predicted_entropy(model(images), labels), 1e-5)

@@ -319,6 +319,36 @@ def test_device(present, monkeypatch):
         assert models.device("cuda") == torch.device("cuda")
 
 
+@pytest.mark.parametrize(
+    ("capability", "allowed", "told"),
+    [((9, 0), True, "a GPU, TF32 convolutions"), ((9, 0), False, "a GPU"), ((7, 5), True, "a GPU")],
+    ids=["Hopper", "Hopper in float32", "Turing, which has no TF32"],
+)
+def test_a_gpu_is_described_as_it_computes(capability, allowed, told, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
+    assert models.describe(torch.device("cuda")) == told
+
+
+@pytest.mark.parametrize("room", [1, 5])
+def test_logits_are_taken_in_halves_where_memory_runs_out(room, network, pictures):
+    model, (images, _) = network(3), pictures(12, 3)
+    passed = []
+
+    class Small(nn.Module):
+        def forward(self, batch):
+            if len(batch) > room:
+                raise torch.OutOfMemoryError("no room")
+            passed.append(len(batch))
+            return model(batch)
+
+    torch.testing.assert_close(models.logits(Small(), images), model(images))
+    assert sum(passed) == 12 and max(passed) <= room
+    with pytest.raises(torch.OutOfMemoryError):
+        models.logits(lambda _: Small()(images), images[:1])
+
+
 def test_cuda_asked_for_and_absent(monkeypatch, empty_folder):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=r"'cuda' was asked for but PyTorch finds no CUDA device: use 'cpu' or 'auto'"):

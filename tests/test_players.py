@@ -40,24 +40,11 @@ def test_grid_is_16_by_16_by_default():
     assert grid.partition.flatten().bincount().tolist() == [4] * 256
 
 
-def test_pixels_are_players_row_by_row():
-    every = players.pixels(3, 5)
-    assert every.n == 15
-    assert every.partition.tolist() == [list(range(0, 5)), list(range(5, 10)), list(range(10, 15))]
-
-
 @pytest.mark.parametrize("side", [1, 2, 3, 4, 5])
 def test_neighbours_of_a_grid(side):
     pairs = as_sets(players.grid(side * 2, side * 3, side=side).neighbours)
     assert len(pairs) == len(set(pairs)) == 2 * side * (side - 1) + 2 * (side - 1) ** 2
     assert set(pairs) == touching(side, side)
-
-
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 4), (2, 2), (3, 5), (4, 2)])
-def test_neighbours_of_pixels(height, width):
-    pairs = as_sets(players.pixels(height, width).neighbours)
-    assert len(pairs) == len(set(pairs))
-    assert set(pairs) == touching(height, width)
 
 
 @given(seed=st.integers(0, 1000), side=st.sampled_from([1, 2, 3]), count=st.integers(1, 4))

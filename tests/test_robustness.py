@@ -131,6 +131,20 @@ def test_autoattack_is_the_standard_one_of_its_authors(tiny, monkeypatch):
     assert (found.right.sel(under="AutoAttack").values == expected.numpy()).all()
 
 
+@pytest.mark.parametrize(("classes", "targets"), [(3, 2), (10, 9), (1000, 9)])
+def test_autoattack_aims_at_nine_classes_at_most(classes, targets, monkeypatch):
+    aims = []
+
+    def fake(attacks):
+        aims.extend(part.n_target_classes for part in attacks[1:3])
+        return lambda images, _: images
+
+    monkeypatch.setattr(torchattacks, "MultiAttack", fake)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, classes))
+    robustness._autoattack(network, torch.rand(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64), 0)
+    assert aims == [targets, targets]
+
+
 def test_certificates_of_a_model_trained_with_noise(tiny, monkeypatch):
     card = models.card("tiny", "resnet18-standard")
     card["recipe"]["noise"] = 0.25
