@@ -1,5 +1,6 @@
 """Small fixtures that the tests of several modules share. Everything is seeded; nothing needs a network."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,17 +86,30 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     assert not [str(path.relative_to(folder)) for path in folder.rglob("*")], "something was written"
 
 
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> datasets.Dataset:
-    """A dataset and a checkpoint of its own, and a folder for results, for the length of a test."""
-    monkeypatch.setattr(models, "CHECKPOINTS", tmp_path / "checkpoints")
-    monkeypatch.setattr(results, "WORK", tmp_path / "work")
+@pytest.fixture(scope="session")
+def tiny_and_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[datasets.Dataset, Path]:
+    """Sixty images, and the folder of a network that classifies them all correctly."""
+    folder = tmp_path_factory.mktemp("tiny")
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (60, 1, 16, 16), generator=generator).to(torch.uint8)
     torch.manual_seed(0)
     network = models.build("resnet18", classes=3, mean=[0.5], deviation=[0.25], width=4).eval()
     labels = network(images.float() / 255).argmax(1)
     data = datasets.Dataset("tiny", "test", images, labels, ("a", "b", "c"))
-    training.save(network, data, data, training.Recipe(width=4), seconds=0.0, device=torch.device("cpu"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(models, "CHECKPOINTS", folder)
+        training.save(network, data, data, training.Recipe(width=4), seconds=0.0, device=torch.device("cpu"))
+    return data, folder
+
+
+@pytest.fixture
+def tiny(
+    tiny_and_checkpoints: tuple[datasets.Dataset, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> datasets.Dataset:
+    """A dataset and a checkpoint of its own, and a folder for results, for the length of a test."""
+    data, folder = tiny_and_checkpoints
+    shutil.copytree(folder, tmp_path / "checkpoints")
+    monkeypatch.setattr(models, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(results, "WORK", tmp_path / "work")
     monkeypatch.setitem(datasets.LOADERS, "tiny", lambda split, root: data)
     return data

@@ -111,7 +111,7 @@ def test_c10_compares_the_twins():
 
 def test_c11_compares_low_orders_alone():
     def measured(low, high, seed):
-        curve = np.where(FRACTIONS <= 0.5, low, high)
+        curve = np.where(FRACTIONS <= 0.5, low + FRACTIONS - 0.3, high)  # from 0.1 to 0.5, the mean is ``low``
         noise = 0.01 * np.random.default_rng(seed).normal(size=(3, 50, 11))
         return xr.Dataset(
             {"disentanglement": (("estimate", "image", "order"), curve + noise)},
@@ -149,6 +149,20 @@ def test_c20_compares_localities_of_the_same_images(low, high, verdicts):
         coords={"fraction": ("order", [0.1, 0.5, 0.9])},
     )
     assert [v.verdict for v in claims.c20(made)] == verdicts
+
+
+def test_thresholds_are_those_that_the_book_states():
+    steps = xr.concat([changed(HIGH, seed=k) for k in range(3)], "attack").assign_coords(
+        attack=["steps 4", "steps 8", "steps 16"]
+    )
+    twins = [changed(HIGH, seed=k).assign_attrs(players=256) for k in range(2)]
+    assert [v.threshold for v in claims.c03(changed(HIGH), "untargeted 8")] == [0.5, 0]
+    assert [v.threshold for v in claims.c07(steps)] == [0.9]
+    for judge in (claims.c04, claims.c10, claims.c17):
+        assert {v.threshold for v in judge(*twins, "untargeted 8")} == {0}
+    for judge in (claims.c05, claims.c06):
+        assert [v.threshold for v in judge(changed(HIGH), "untargeted 8")] == [0]
+    assert (claims.HIGH, claims.LOW) == (0.8, 0.5)
 
 
 def test_missing_order_is_named():

@@ -1,5 +1,6 @@
 """The command line: help with examples, real runs on photos, and one clear line for every wrong input."""
 
+import re
 import shlex
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import typer
 import xarray as xr
 from typer.testing import CliRunner
@@ -18,7 +20,9 @@ from lib import (
     defense_experiments,
     disentanglement,
     experiments,
+    ledger,
     models,
+    results,
     robustness,
     singles,
     training,
@@ -41,16 +45,75 @@ def test_datasets_lists_datasets_and_checkpoints():
 
 
 def test_interactions_measures_photos_and_writes_the_result(tmp_path):
+    for name in ("lib", "data"):
+        (tmp_path / name).symlink_to(ROOT / name)
     out = tmp_path / "result.nc"
     few = ["--images", "2", "--replicates", "2", "--steps", "2", "--orders", "0.5,0.95"]
     run = subprocess.run(
         [sys.executable, "-m", "lib", "interactions", *few, "--out", str(out)],
-        cwd=ROOT,
+        cwd=tmp_path,
         capture_output=True,
         text=True,
     )
     assert run.returncode == 0, run.stderr
     assert out.exists() and "64 forward passes" in run.stdout  # 4 corners, 2 replicates, 2 orders, 2 variants, 2 images
+
+
+def test_attack_says_what_it_reached(tiny):
+    options = ["--dataset", "tiny", "--images", "5", "--steps", "3"]
+    model, data = models.load("tiny", "resnet18-standard"), tiny
+    _, images, labels = experiments.correct_images(model, data, 5, seed=0)
+    for name in ("untargeted 0.001", "steps 3"):
+        result = CliRunner().invoke(app, ["attack", *options, "--attack", name], env={"COLUMNS": "200"})
+        assert result.exit_code == 0, result.output
+        told = dict(re.findall(r"│ (\w[^│]*?) +│ (\S[^│]*?) +│", result.output))
+        found = experiments.attack(model, images, labels, name, steps=3)
+        assert told["images"] == "5" and told["misclassified"] == str(int((found.classes != labels).sum()))
+        assert told["utility: mean, least, greatest"].startswith(f"{found.utility.mean():.2f}, ")
+        assert told.get("reached the utility") == (str(int(found.reached.sum())) if "targeted" in name else None)
+
+
+def test_results_are_listed_with_what_they_cost():
+    output = CliRunner().invoke(app, ["results"], env={"COLUMNS": "200"}).output
+    published = results.published()
+    for dataset, model, experiment, path in (published[0], published[-1]):
+        passes = int(results.read(path).attrs["passes"])
+        assert re.search(rf"│ {dataset} +│ {model} +│ {experiment} +│.*│ {passes} +│", output)
+    assert len(re.findall(r"│ \d{4}-\d\d-\d\d", output)) == len(published)
+
+
+@pytest.mark.parametrize("options", [[], ["--missing"], ["--write"]], ids=" ".join)
+def test_claims_are_listed_and_written_where_asked(options, monkeypatch):
+    row = {"id": "C03", "claim": "a share", "dataset": "cifar10", "model": "vgg16", "on": "neighbours", "source": []}
+    judged = {**row, "effect": 0.5, "low": 0.25, "high": 0.75, "images": 7, "verdict": "replicated"}
+    waiting = {**row, "id": "C04", "claim": None, "effect": None, "images": None, "verdict": "not run"}
+    monkeypatch.setattr(ledger, "ledger", lambda: [judged, waiting])
+    monkeypatch.setattr(ledger, "write", lambda: "there")
+    monkeypatch.setattr(ledger, "read", lambda place: [judged] if place == "there" else pytest.fail("read elsewhere"))
+    result = CliRunner().invoke(app, ["claims", *options], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert "0.5000 [0.2500, 0.7500]" in result.output and "replicated" in result.output
+    assert ("not run" in result.output) == ("--missing" in options)
+    assert ("written to" in result.output) == ("--write" in options)
+
+
+@pytest.mark.parametrize(
+    ("options", "done"),
+    [
+        ([], ["execute", "build"]),
+        (["--stored"], ["stage", "build"]),
+        (["--keep"], ["execute", "build", "store"]),
+        (["--pin"], ["execute", "build", "pin"]),
+        (["--keep", "--pin"], ["execute", "build", "pin", "store"]),
+    ],
+    ids=str,
+)
+def test_book_does_what_its_options_say(options, done, monkeypatch):
+    steps = []
+    for step in ("execute", "stage", "build", "pin", "store"):
+        monkeypatch.setattr(f"lib.book.{step}", lambda step=step: steps.append(step))
+    assert CliRunner().invoke(app, ["book", *options]).exit_code == 0
+    assert steps == done
 
 
 def test_train_changes_what_is_asked_of_the_published_recipe(tmp_path, monkeypatch):
@@ -147,7 +210,8 @@ def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_measured(com
         CliRunner().invoke(app, [command, "--out", str(tmp_path / "file" / "x.nc")], catch_exceptions=False)
 
 
-def test_one_image_is_shown_without_an_interval_and_no_number_as_none(tmp_path):
+def test_one_image_is_shown_without_an_interval_and_no_number_as_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "WORK", tmp_path / "work")
     few = ["contexts", "--images", "1", "--pairs", "1", "--contexts", "2", "--orders", "0.5"]
     result = CliRunner().invoke(app, [*few, "--out", str(tmp_path / "one.nc")])
     assert result.exit_code == 0, result.output
@@ -230,14 +294,31 @@ def other_than(value):
 def test_the_command_of_a_specification_asks_for_it(command, module, function, asked, monkeypatch):
     """Every option is in the recorded command, and the command line heeds every one."""
 
-    def instead(asked, **_):
-        raise Asked(asked)
+    def instead(asked, **given):
+        raise Asked(asked, given)
 
     monkeypatch.setattr(module, function, instead)
     wanted = replace(asked, **{name: OTHER.get(name, other_than(value)) for name, value in vars(asked).items()})
+    words = [*shlex.split(wanted.command())[3:], "--device", "cpu"]
+    words += [] if command == "robustness" else ["--batch-size", "3"]
     with pytest.raises(Asked) as found:
-        CliRunner().invoke(app, shlex.split(wanted.command())[3:], standalone_mode=False, catch_exceptions=False)
-    assert found.value.args == (wanted,)
+        CliRunner().invoke(app, [*words, "--root", "here"], standalone_mode=False, catch_exceptions=False)
+    assert found.value.args[0] == wanted
+    device, root = (found.value.args[1].pop(name) for name in ("device", "root"))
+    assert device == torch.device("cpu") and root == Path("here")
+    assert found.value.args[1] == ({} if command == "robustness" else {"batch_size": 3})
+
+
+@pytest.mark.parametrize("command", ["attack", "train"])
+def test_the_other_commands_read_the_folder_that_is_given(command, monkeypatch):
+    def instead(*_, root):
+        raise Asked(root)
+
+    monkeypatch.setattr(training, "check_new", lambda *_: None)
+    monkeypatch.setattr(datasets, "load", instead)
+    with pytest.raises(Asked) as found:
+        CliRunner().invoke(app, [command, "--root", "here"], standalone_mode=False, catch_exceptions=False)
+    assert found.value.args == (Path("here"),)
 
 
 def test_results_of_one_command_on_two_folders_do_not_meet(tmp_path):

@@ -238,3 +238,13 @@ def test_apgd_that_does_not_mislead_is_followed_all_the_same(scene):
     held = (theirs == weak.images).flatten(1).all(1)
     assert held.any()
     assert (controls.apgd(weak).utility[held] > 0.01).all()
+
+
+def test_blur_is_as_wide_as_an_eighth_of_the_side():
+    """An impulse becomes a Gaussian of that deviation, cut off at twice of it."""
+    image = torch.zeros(1, 1, 32, 32)
+    image[..., 16, 16] = 1
+    seen = controls.blurred(image)[0, 0]
+    at = torch.arange(32.0) - 16
+    weight = torch.where(at.abs() <= 8, (-(at**2) / (2 * 4**2)).exp(), 0.0)
+    torch.testing.assert_close(seen, torch.outer(weight, weight) / weight.sum() ** 2)

@@ -1,6 +1,7 @@
 """Datasets: the photos task and its disjoint splits, CIFAR-10 in each of its forms, and what goes wrong."""
 
 import pickle
+import shutil
 from pathlib import Path
 from urllib.error import URLError
 
@@ -11,7 +12,7 @@ import torchvision
 from PIL import Image
 from torchvision.datasets import utils as tv_utils
 
-from lib import attacks, datasets, experiments, game, players
+from lib import attacks, datasets, experiments, game, models, players, training
 
 CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -107,6 +108,20 @@ def test_photos(split, few_photos):
     assert (pixels.mean(1) - 0.5).abs().max() < 0.1
     assert pixels.std(1).max() < 0.26 and pixels.std(1).mean() > 0.2, "only what is cut off at 0 and 1 is lost"
     assert photos.labels[:10].unique().numel() > 3, "the order is shuffled"
+
+
+def test_photos_are_those_that_the_published_networks_know():
+    """What is embedded, and what was trained on it, do not change: on 300 images, within four standard errors."""
+    photos = datasets.load("photos", "test")
+    assert photos.labels[:20].tolist() == [0, 0, 8, 5, 5, 7, 6, 7, 5, 9, 1, 5, 6, 0, 9, 5, 1, 5, 6, 3]
+    shades = (photos.images.float().mean((0, 1)) / 255)[::8, ::8].flatten()
+    expected = [0.4939, 0.5034, 0.5057, 0.5131, 0.4903, 0.4820, 0.5095, 0.5159]
+    expected += [0.4868, 0.4846, 0.4953, 0.5106, 0.4987, 0.4930, 0.4931, 0.4921]
+    assert shades.tolist() == pytest.approx(expected, abs=1e-3)
+    for name in ("resnet18-standard", "resnet18-adversarial"):
+        stated = models.card("photos", name)["clean_accuracy"]
+        found = training.accuracy(models.load("photos", name), *photos.shuffled(0).batch(slice(300)))
+        assert abs(found - stated) < 4 * (stated * (1 - stated) / 300) ** 0.5
 
 
 def test_photos_are_the_same_every_time(few_photos):
@@ -283,6 +298,20 @@ def test_cifar10_from_the_official_batches(official, no_network):
     assert np.array_equal(train.images.numpy(), expected)
     assert train.labels.tolist() == [1, 8, 2, 7, 3, 6, 4, 5, 5, 4]
     assert not no_network
+
+
+def test_cifar10_is_downloaded_where_it_is_nowhere_and_once(official, no_network, monkeypatch):
+    place, kept = official
+    asked = []
+
+    def download(self):
+        asked.append(self.root)
+        shutil.copytree(place, self.root, dirs_exist_ok=True)
+
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", download)
+    for _ in range(2):
+        assert np.array_equal(datasets.load("cifar10", "test").images.numpy(), kept["test_batch"])
+    assert len(asked) == 1 and (datasets.LOCAL_DATA / "cifar10" / "cifar-10-batches-py").is_dir()
 
 
 def test_places_are_looked_at_in_order(no_network, tmp_path, monkeypatch):

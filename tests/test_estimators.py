@@ -485,6 +485,19 @@ def test_wanted_errors_are_reached_by_as_many_replicates_as_they_take():
     close(estimate.standard_error()[0], torch.stack([values.std() / len(values) ** 0.5 for values in spread]))
 
 
+def test_every_image_order_and_stage_has_draws_of_its_own():
+    draw, seeds = designs.design(NINE, sampling="neighbours", name="four_point"), []
+
+    def spied(order, count, generator):
+        seeds.append(generator.initial_seed())
+        return draw(order, count, generator)
+
+    options = {"orders": [2, 3], "replicates": 20, "seeds": [(5, 0), (5, 1), (6, 0)], "errors": [1.0, 1.0]}
+    estimators.order_means(table_game(TABLE), spied, **options)
+    played = seeds[-2 * 2 * 3 :]  # before them, whether the orders are in reach is asked
+    assert len(set(played)) == len(played)
+
+
 def test_wanted_errors_hold_for_every_variant_and_change():
     """Of v and 3v the second variant is the noisiest, of v and −v their difference, 2v."""
     v = table_game(TABLE)

@@ -409,8 +409,9 @@ class Server(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server():
+def server(monkeypatch):
     """The class of a running server, whose ``address`` has the file."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     handler = type("Handler", (Server,), {"ranges": []})
     with http.server.HTTPServer(("127.0.0.1", 0), handler) as running:
         handler.address = f"http://127.0.0.1:{running.server_port}/file"

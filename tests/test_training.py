@@ -232,6 +232,25 @@ def test_interrupted_training_resumes_to_the_same_weights(about, monkeypatch, tm
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_the_rate_rises_for_a_quarter_and_falls(monkeypatch):
+    rates, step = [], torch.optim.SGD.step
+    monkeypatch.setattr(
+        torch.optim.SGD, "step", lambda self, *a: rates.append(self.param_groups[0]["lr"]) or step(self, *a)
+    )
+    about = replace(STANDARD, epochs=4)
+    run(toy(), about, resume=False)
+    top = about.learning_rate
+    expected = np.interp(range(20), [0, 0.25 * 20 - 1, 19], [top / 25, top, top / 25e4])
+    np.testing.assert_allclose(rates, expected)
+
+
+def test_images_are_cropped_as_the_recipe_says(monkeypatch):
+    paddings, augment = [], training.augment
+    monkeypatch.setattr(training, "augment", lambda *a, **k: paddings.append(k["padding"]) or augment(*a, **k))
+    run(toy(), replace(STANDARD, crop_padding=3), resume=False)
+    assert set(paddings) == {3}
+
+
 def test_an_interruption_while_a_state_is_written_leaves_the_last_one(monkeypatch):
     data = toy()
     save = torch.save

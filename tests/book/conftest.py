@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from lib import book
 AXE = "axe-core@4.10.2"
 
 
-def without(program: str) -> None:
-    """Skip what needs a program that is missing here; where everything is to be checked, fail."""
-    message = f"{program} is not installed"
+def without(needed: str) -> None:
+    """Skip what needs a program, or the network, that is missing here; where everything is to be checked, fail."""
+    message = f"{needed} is missing here"
     pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
 
 
@@ -30,8 +31,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def offline_site(site: Path) -> Path:
     """The pages, with the scripts that npm brings."""
-    if shutil.which("npm") is None:
-        without("npm")
+    if not book.offline():
+        without("npm, or its registry,")
     return site
 
 
@@ -39,7 +40,10 @@ def offline_site(site: Path) -> Path:
 def axe(offline_site: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The script that checks a page for what keeps people with disabilities from reading it."""
     folder = tmp_path_factory.mktemp("axe")
-    book.fetch(AXE, ["axe.min.js"], folder)
+    try:
+        book.fetch(AXE, ["axe.min.js"], folder)
+    except subprocess.CalledProcessError:
+        without("npm's registry")
     return (folder / "axe.min.js").read_text(encoding="utf-8")
 
 
