@@ -44,7 +44,7 @@ They are drawn again with their own seeds: what is inside once is inside on ever
 ROUNDING = 0.05
 """Of a sampling error: how far apart two devices put the mean of the same draws. The most seen is 0.004, by TF32."""
 PERTURBED = 0.5
-"""The same for adversarial images that ended at one utility, where rounding tipped single pixels. The most seen is 0.2."""
+"""The same for adversarial images that ended at one utility: rounding tips single pixels. The most seen is 0.2."""
 
 SHIFTED = (0.2, 0.3, 0.4, 0.6, 0.7, 0.75, 0.8, 0.85)
 """Orders at which ``signed_groups`` has other draws since revision 07b8e64 (book/data.md)."""
