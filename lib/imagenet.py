@@ -223,6 +223,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             raise ValueError(f"the weights {path} are damaged: remove the file and put a whole one there") from error
     try:
         return tensors_in(torch.load(path, map_location="cpu", weights_only=True))
+    except OSError:
+        raise
     except Exception as error:  # of a damaged file PyTorch raises whatever its bytes lead to
         raise ValueError(
             f"the weights {path} cannot be read safely: they are damaged, or hold more than tensors "
@@ -289,6 +291,8 @@ def convert(path: Path) -> Path:
     try:
         content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=pickler)
         held = chosen(path, tensors_in(content))
+    except OSError:
+        raise
     except Exception as error:  # as above
         raise ValueError(f"{path} is damaged or not a checkpoint of PyTorch: {error}") from error
     state = {f"module.model.{key}": tensor.detach().clone().contiguous() for key, tensor in held.state.items()}

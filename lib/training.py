@@ -299,6 +299,8 @@ def _resume(path: Path, resumable: dict[str, Any], generator: torch.Generator) -
         return 0, 0.0
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
     except Exception as error:  # of a damaged file PyTorch raises whatever its bytes lead to
         raise ValueError(f"the unfinished training {path} is damaged: remove it, and it starts anew") from error
     for name, part in resumable.items():
