@@ -70,6 +70,22 @@ def anew(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     return call
 
 
+@pytest.fixture
+def memory_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes every convolution run out of memory where it has more images than so many."""
+    forward = nn.Conv2d.forward
+
+    def limit(room: int) -> None:
+        def short_of_memory(layer: nn.Conv2d, images: Tensor) -> Tensor:
+            if len(images) > room:
+                raise torch.OutOfMemoryError(f"{room} images are the most")
+            return forward(layer, images)
+
+        monkeypatch.setattr(nn.Conv2d, "forward", short_of_memory)
+
+    return limit
+
+
 @pytest.fixture(scope="session")
 def table() -> Tensor:
     """A generic random game of 6 players: a float64 table of values in which nothing is zero or symmetric."""

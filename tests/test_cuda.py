@@ -28,16 +28,9 @@ def test_curves_are_those_of_the_cpu(tiny, anew, cuda):
     assert on_gpu.passes.values.tolist() == on_cpu.passes.values.tolist()
 
 
-def test_memory_that_runs_out_halves_the_batch(tiny, anew, cuda, monkeypatch):
+def test_memory_that_runs_out_halves_the_batch(tiny, anew, cuda, memory_for):
     whole = anew(experiments.order_curves, ASKED, device=cuda)
-    forward = torch.nn.Conv2d.forward
-
-    def short_of_memory(layer, images):
-        if len(images) > 100:
-            raise torch.OutOfMemoryError("a hundred images are the most")
-        return forward(layer, images)
-
-    monkeypatch.setattr(torch.nn.Conv2d, "forward", short_of_memory)
+    memory_for(100)
     halved = anew(experiments.order_curves, ASKED, device=cuda)
     assert np.allclose(halved.interaction, whole.interaction, atol=2e-5)
 

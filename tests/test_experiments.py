@@ -49,18 +49,11 @@ def test_result_is_labelled_and_costs_what_it_says(tiny):
     assert found.attrs["command"].startswith("python -m lib interactions --dataset tiny")
 
 
-def test_any_attack_is_made_where_memory_holds_few_images(tiny, anew, monkeypatch):
+def test_any_attack_is_made_where_memory_holds_few_images(tiny, anew, memory_for):
     names = ("untargeted 0.5", "targeted 0.5", "steps 2", "epsilon 4", "spatial 0.5", "transferred 0.5", "apgd 0.5")
     asked = replace(ASKED, attacks=names, source=ASKED.model, steps=2)
     whole = anew(experiments.order_curves, asked, device=CPU)
-    forward = torch.nn.Conv2d.forward
-
-    def short_of_memory(layer, images):
-        if len(images) > 7:
-            raise torch.OutOfMemoryError("seven images are the most")
-        return forward(layer, images)
-
-    monkeypatch.setattr(torch.nn.Conv2d, "forward", short_of_memory)
+    memory_for(7)
     halved = anew(experiments.order_curves, asked, device=CPU)
     assert halved.image.equals(whole.image)
     assert np.allclose(halved.utility, whole.utility, atol=1e-4)
