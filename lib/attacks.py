@@ -105,27 +105,19 @@ def loss_gradient(
 ) -> tuple[Tensor, Tensor]:
     """Gradients (B, C, H, W) of each image's loss and the logits (B, classes), by one forward and one backward pass.
 
-    Where memory runs out, in halves, and these in halves again; not in training mode, where the batch counts.
+    They are taken ``models.in_halves``, but in training mode, where the batch counts, at once.
     """
-    try:
-        return _gradient_at_once(model, images, labels, loss)
-    except torch.OutOfMemoryError:
-        if len(images) == 1 or model.training:
-            raise
-    half = (len(images) + 1) // 2
-    parts = [loss_gradient(model, *of, loss) for of in zip(images.split(half), labels.split(half), strict=True)]
-    gradients, outputs = zip(*parts, strict=True)
-    return torch.cat(gradients), torch.cat(outputs)
 
+    def at_once(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        images = images.detach().requires_grad_(True)
+        with torch.enable_grad():
+            logits = model(images)
+            check_labels(labels, images=len(images), classes=class_count(logits))
+            (gradient,) = torch.autograd.grad(loss(logits, labels).sum(), images)
+        return gradient, logits.detach()
 
-def _gradient_at_once(model: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
-    """Gradients and logits by one pass; apart, so that what it holds is free where it fails."""
-    images = images.detach().requires_grad_(True)
-    with torch.enable_grad():
-        logits = model(images)
-        check_labels(labels, images=len(images), classes=class_count(logits))
-        (gradient,) = torch.autograd.grad(loss(logits, labels).sum(), images)
-    return gradient, logits.detach()
+    gradient, logits = at_once(images, labels) if model.training else models.in_halves(at_once, images, labels)
+    return gradient, logits
 
 
 def step(

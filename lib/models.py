@@ -275,15 +275,23 @@ def freeze(model: nn.Module) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
+def in_halves(made: Callable[..., tuple[Tensor, ...]], *batch: Tensor) -> tuple[Tensor, ...]:
+    """What is ``made`` of a batch of tensors; where memory runs out, of its halves, and of the halves of these."""
+    try:
+        return made(*batch)
+    except torch.OutOfMemoryError:
+        if len(batch[0]) == 1:
+            raise
+    half = (len(batch[0]) + 1) // 2
+    parts = [in_halves(made, *some) for some in zip(*(each.split(half) for each in batch), strict=True)]
+    return tuple(map(torch.cat, zip(*parts, strict=True)))
+
+
 @torch.no_grad()
 def logits(model: nn.Module, images: Tensor) -> Tensor:
-    """Logits (B, classes) of images (B, C, H, W); where memory runs out, of halves, and of the halves of these."""
-    try:
-        return model(images)
-    except torch.OutOfMemoryError:
-        if len(images) == 1:
-            raise
-    return torch.cat([logits(model, half) for half in images.split((len(images) + 1) // 2)])
+    """Logits (B, classes) of images (B, C, H, W), taken ``in_halves``."""
+    (found,) = in_halves(lambda some: (model(some),), images)
+    return found
 
 
 def device(name: str = "auto") -> torch.device:

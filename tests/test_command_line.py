@@ -61,8 +61,8 @@ def test_interactions_measures_photos_and_writes_the_result(tmp_path):
 
 def test_attack_says_what_it_reached(tiny):
     options = ["--dataset", "tiny", "--images", "5", "--steps", "3"]
-    model, data = models.load("tiny", "resnet18-standard"), tiny
-    _, images, labels = experiments.correct_images(model, data, 5, seed=0)
+    model = models.load("tiny", "resnet18-standard")
+    _, images, labels = experiments.correct_images(model, tiny, 5, seed=0)
     for name in ("untargeted 0.001", "steps 3"):
         result = CliRunner().invoke(app, ["attack", *options, "--attack", name], env={"COLUMNS": "200"})
         assert result.exit_code == 0, result.output
@@ -299,14 +299,14 @@ def test_the_command_of_a_specification_asks_for_it(command, module, function, a
 
     monkeypatch.setattr(module, function, instead)
     wanted = replace(asked, **{name: OTHER.get(name, other_than(value)) for name, value in vars(asked).items()})
-    words = [*shlex.split(wanted.command())[3:], "--device", "cpu"]
-    words += [] if command == "robustness" else ["--batch-size", "3"]
+    rest = {"device": torch.device("cpu"), "root": Path("here"), "batch_size": 3}
+    if command == "robustness":
+        del rest["batch_size"]
+    words = [word for name, value in rest.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    command_line = [*shlex.split(wanted.command())[3:], *words]
     with pytest.raises(Asked) as found:
-        CliRunner().invoke(app, [*words, "--root", "here"], standalone_mode=False, catch_exceptions=False)
-    assert found.value.args[0] == wanted
-    device, root = (found.value.args[1].pop(name) for name in ("device", "root"))
-    assert device == torch.device("cpu") and root == Path("here")
-    assert found.value.args[1] == ({} if command == "robustness" else {"batch_size": 3})
+        CliRunner().invoke(app, command_line, standalone_mode=False, catch_exceptions=False)
+    assert found.value.args == (wanted, rest)
 
 
 @pytest.mark.parametrize("command", ["attack", "train"])

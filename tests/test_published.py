@@ -145,8 +145,8 @@ def test_two_images_measured_again_are_inside_their_interval(number, measured_ag
     """On the same seeds: what differs is a matter of the sampling errors, or of rounding where nothing is sampled.
 
     Of interactions one file a model, and an experiment, has all the draws of an order, which are then those that were
-    published. The others
-    have fewer, of their own, at three orders: from file to file another of the first four is the first.
+    published. The others have fewer, of their own, at three orders: from file to file another of the first four is
+    the first.
     """
     path = FILES[number][-1]
     published = results.read(path)
