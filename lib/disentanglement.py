@@ -17,7 +17,7 @@ ESTIMATES = ("lower", "midpoint", "upper")
 
 @dataclass(frozen=True)
 class Disentanglement(OfPairs):
-    """What is asked: D^(m) of normal images, from ``pairs`` pairs an image and ``contexts`` contexts an order."""
+    """What is asked: D^(m) of normal images or clouds, from ``pairs`` pairs each and ``contexts`` contexts an order."""
 
     verb: ClassVar[str] = "disentanglement"
 
@@ -37,7 +37,7 @@ def disentanglement(
     """
     if asked.contexts < 2:
         raise ValueError(f"whether a pair keeps its sign takes 2 contexts at least; got {asked.contexts}")
-    ready = setting(asked, device=device, root=root, batch_size=batch_size)
+    ready = setting(asked, device=device, root=root, batch_size=batch_size, clouds=True)
 
     def block(chosen: Tensor) -> xr.Dataset:
         played, draws, pairs = ready.play(chosen)

@@ -138,18 +138,43 @@ class Subjects:
 
 
 def subjects(
-    dataset: str, model: str, count: int, *, masked: str, seed: int, device: torch.device, root: str | Path | None
+    dataset: str,
+    model: str,
+    count: int,
+    *,
+    masked: str,
+    seed: int,
+    device: torch.device,
+    root: str | Path | None,
+    clouds: bool = False,
 ) -> Subjects:
     """Load what is measured: ``count`` images of the test split, ``masked`` by a baseline that all of them share.
 
-    Raises ValueError for point clouds, an unknown model or baseline, and more images than the model classifies right.
+    Raises ValueError for an unknown model or baseline, more images than the model classifies right, and point clouds
+    where what is measured is not of ``clouds``.
     """
     network = models.load(dataset, model, device=device)
     data = datasets.load(dataset, "test", root=root)
-    if datasets.is_cloud(data.images):
+    if datasets.is_cloud(data.images) and not clouds:
         raise ValueError(f"this is measured on images, whose cells are the players; {data.name} has point clouds")
     reference = baseline(masked, data).to(device)
     return Subjects(network, *correct_images(network, data, count, seed=seed), reference)
+
+
+def player_count(images: Tensor, *, grid: int) -> int:
+    """How many players each of the images (..., C, H, W) has; raises ValueError for a ``grid`` of point clouds."""
+    if not datasets.is_cloud(images):
+        return grid**2
+    if grid != OrderCurves.grid:
+        raise ValueError(f"a grid is of images; a point cloud's players are {players.REGIONS} regions: leave grid out")
+    return players.REGIONS
+
+
+def player_sets(images: Tensor, *, grid: int) -> list[players.Players]:
+    """The players of each of the images (I, C, H, W): ``grid`` × ``grid`` cells, of a point cloud its own regions."""
+    if datasets.is_cloud(images):
+        return [players.regions(cloud) for cloud in images]
+    return [players.grid(*images.shape[-2:], side=grid)] * len(images)
 
 
 GOALS = ("untargeted", "targeted", "steps", "epsilon")
@@ -298,7 +323,7 @@ def measure(
     seed: int = 0,
     batch_size: int | None = None,
 ) -> estimators.OrderMeans:
-    """I^(m) of images (V, I, C, H, W), V variants of I images on common coalitions, in units of v.
+    """I^(m) of images (I, C, H, W), or (V, I, C, H, W), V variants on common coalitions, in units of v.
 
     ``rows`` (I,) names the images: with the seed it decides the draws of each, whatever else is measured with it; with
     ``errors`` their number is that which all the images together need.
@@ -306,16 +331,10 @@ def measure(
     of its own, the regions of its first variant. ``value`` is a name of ``game.VALUES`` or a function of its kind.
     Raises ValueError for rows that do not name the images, and what designs, players and games raise.
     """
-    cells: players.Players | list[players.Players]
-    drawing: designs.Design | list[designs.Design]
-    if datasets.is_cloud(images):
-        cells = [players.regions(cloud) for cloud in images[0]]
-        drawing = [designs.design(each, sampling=sampling, name=design, group=group) for each in cells]
-    else:
-        cells = players.grid(*images.shape[-2:], side=grid)
-        drawing = designs.design(cells, sampling=sampling, name=design, group=group)
+    own = player_sets(images if images.ndim == 4 else images[0], grid=grid)
+    drawing = [designs.design(each, sampling=sampling, name=design, group=group) for each in own]
     v = game.named_value(value) if isinstance(value, str) else value
-    played = game.MaskingGame(model, cells, images, labels, baseline=baseline, value=v, batch_size=batch_size)
+    played = game.MaskingGame(model, own, images, labels, baseline=baseline, value=v, batch_size=batch_size)
     if not 0 < len(rows) == images.shape[-4] or min(rows) < 0:
         raise ValueError(f"rows name the images, from 0 up, at least one; got {rows} for {images.shape[-4]} images")
     seeds = [(seed, int(row)) for row in rows]
@@ -336,18 +355,16 @@ def order_curves(
     model = models.load(asked.dataset, asked.model, device=device)
     data = datasets.load(asked.dataset, "test", root=root)
     cloud = datasets.is_cloud(data.images)
-    n = players.REGIONS if cloud else asked.grid**2
+    n = player_count(data.images, grid=asked.grid)
     orders = sampling.orders(n, asked.fractions)
     rows, images, labels = correct_images(model, data, asked.images, seed=asked.seed)
     goals = {name.partition(" ")[0] for name in asked.attacks}
-    if cloud and asked.grid != OrderCurves.grid:
-        raise ValueError(f"a grid is of images; a point cloud's players are {players.REGIONS} regions: leave grid out")
     if goals & controls.CONTROLS.keys() and cloud:
         raise ValueError(f"the controls {', '.join(controls.CONTROLS)} are of images; {data.name} has point clouds")
     # What does not fit is refused before any attack.
     estimators.check_replicates(asked.replicates, orders=orders, errors=asked.errors)
     game.named_value(asked.value)
-    first = players.regions(images[0]) if cloud else players.grid(*images.shape[-2:], side=asked.grid)
+    (first,) = player_sets(images[:1], grid=asked.grid)
     designs.check_reach(designs.design(first, sampling=asked.sampling, name=asked.design, group=asked.group), orders)
     check_attack(images[:1], epsilon=asked.epsilon, step_size=asked.step_size, steps=asked.steps)
     if "masked" in goals and asked.baseline == "blur":

@@ -160,6 +160,11 @@ SOURCES = [
             ("adversarial", "uniform", "uniform", WEAK),
         )
     ),
+    *(
+        Source("C19", _twins(pairs), _reached(judge, WEAK), f"{pairs}, {WEAK}", dataset="modelnet10")
+        for pairs in ("neighbours", "uniform")
+        for judge in (claims.c04, claims.c10)
+    ),
 ]
 """Everything that is judged; ``ledger`` sorts it by claim, and a missing result makes the row "not run"."""
 

@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from lib import experiments, game, players, sampling
+from lib import experiments, game, sampling
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class Setting(experiments.Subjects):
 
     def play(self, chosen: Tensor) -> tuple[game.MaskingGame, list[torch.Generator], Tensor]:
         """The game of the images ``chosen`` (B,), a generator an image, and the pairs (B, P, 2) drawn from it."""
-        grid = players.grid(*self.images.shape[-2:], side=self.asked.grid)
+        own = experiments.player_sets(self.images[chosen], grid=self.asked.grid)
         played = game.MaskingGame(
             self.model,
-            grid,
+            own,
             self.images[chosen],
             self.labels[chosen],
             baseline=self.baseline,
@@ -59,7 +59,10 @@ class Setting(experiments.Subjects):
             batch_size=self.batch_size,
         )
         draws = sampling.generators(self.asked.seed, self.rows[chosen.cpu()].tolist())
-        pairs = [sampling.pairs(grid, self.asked.pairs, sampling=self.asked.sampling, generator=draw) for draw in draws]
+        pairs = [
+            sampling.pairs(each, self.asked.pairs, sampling=self.asked.sampling, generator=draw)
+            for each, draw in zip(own, draws, strict=True)
+        ]
         return played, draws, torch.stack(pairs)
 
     def labelled(self, chosen: Tensor, variables: dict[str, Any], *, passes: int) -> xr.Dataset:
@@ -78,18 +81,27 @@ class Setting(experiments.Subjects):
                 "sampling": self.asked.sampling,
                 "pairs": self.asked.pairs,
                 "contexts": self.asked.contexts,
-                "players": self.asked.grid**2,
+                "players": experiments.player_count(self.images, grid=self.asked.grid),
             },
         )
 
 
-def setting(asked: OfPairs, *, device: torch.device, root: str | Path | None, batch_size: int | None) -> Setting:
+def setting(
+    asked: OfPairs, *, device: torch.device, root: str | Path | None, batch_size: int | None, clouds: bool = False
+) -> Setting:
     """Load what a measurement of single pairs needs.
 
-    Raises ValueError as ``experiments.subjects`` does, and for wrong orders.
+    Raises ValueError as ``experiments.subjects`` and ``experiments.player_count`` do, and for wrong orders.
     """
-    orders = sampling.orders(asked.grid**2, asked.fractions)
     subjects = experiments.subjects(
-        asked.dataset, asked.model, asked.images, masked=asked.baseline, seed=asked.seed, device=device, root=root
+        asked.dataset,
+        asked.model,
+        asked.images,
+        masked=asked.baseline,
+        seed=asked.seed,
+        device=device,
+        root=root,
+        clouds=clouds,
     )
+    orders = sampling.orders(experiments.player_count(subjects.images, grid=asked.grid), asked.fractions)
     return Setting(**vars(subjects), asked=asked, orders=orders, batch_size=batch_size)

@@ -19,6 +19,7 @@ from lib import (
     models,
     players,
     results,
+    sampling,
     singles,
     training,
 )
@@ -321,7 +322,7 @@ def test_a_targeted_attack_that_fails_has_its_target_for_a_category_all_the_same
     assert np.array_equal(found.category, model(images).topk(2).indices[:, 1])
 
 
-ON_IMAGES = {
+MEASUREMENTS = {
     "singles": (singles.players_alone, singles.Singles, {"grid": 4}),
     "disentanglement": (
         disentanglement.disentanglement,
@@ -331,13 +332,13 @@ ON_IMAGES = {
     "contexts": (contexts.localities, contexts.Contexts, {"grid": 4, "pairs": 2}),
     "defenses": (defense_experiments.defenses, defense_experiments.Defenses, {"games": 2}),
 }
-"""Each measurement on images: the function, what it is asked, and settings that are quick."""
+"""Each measurement but that of orders: the function, what it is asked, and settings that are quick."""
 
 
-@pytest.mark.parametrize("what", ON_IMAGES)
+@pytest.mark.parametrize("what", MEASUREMENTS)
 def test_the_command_names_the_folder_of_the_images(what, tiny, tmp_path):
     """Also where the blocks are of a run on another folder with the same images."""
-    measure, question, quick = ON_IMAGES[what]
+    measure, question, quick = MEASUREMENTS[what]
     asked = question(dataset="tiny", images=2, **quick)
     for root in (tmp_path / "a", tmp_path / "b", None):
         found = measure(asked, device=CPU, root=root)
@@ -424,11 +425,35 @@ def test_what_does_not_fit_clouds_is_refused_before_any_attack(shapes, monkeypat
         experiments.order_curves(replace(CLOUDS, grid=4), device=CPU)
 
 
-@pytest.mark.parametrize("what", ON_IMAGES)
+@pytest.mark.parametrize("what", sorted(MEASUREMENTS.keys() - {"disentanglement"}))
 def test_what_is_measured_on_images_refuses_clouds(what, shapes):
-    measure, question, quick = ON_IMAGES[what]
+    measure, question, quick = MEASUREMENTS[what]
     with pytest.raises(ValueError, match="measured on images, whose cells are the players; shapes has point clouds"):
         measure(question(dataset="shapes", model="pointnet2-standard", images=3, **quick), device=CPU)
+
+
+@pytest.mark.parametrize("how", ["neighbours", "uniform"])
+def test_disentanglement_of_clouds_is_of_their_own_regions(how, shapes):
+    """D^(m) of each cloud is that of a game with its own players, by hand; pairs are of its own list."""
+    asked = disentanglement.Disentanglement(
+        dataset="shapes", model="pointnet2-standard", sampling=how, images=3, pairs=2, contexts=4, fractions=(0.2, 0.8)
+    )
+    found = disentanglement.disentanglement(asked, device=CPU)
+    assert found.attrs["players"] == 32 and found.order.values.tolist() == [6, 24]
+    model = models.load("shapes", "pointnet2-standard")
+    for number, row in enumerate(found.image.values.tolist()):
+        of = players.regions(shapes.images[row])
+        played = game.MaskingGame(
+            model, of, shapes.images[[row]], shapes.labels[[row]], baseline=torch.full((3, 64, 1), 0.5)
+        )
+        draw = sampling.generator(0, row)
+        pairs = sampling.pairs(of, 2, sampling=how, generator=draw)[None]
+        alone = estimators.shared_contexts(
+            played, n=32, pairs=pairs, orders=[6, 24], contexts=4, generators=[draw]
+        ).disentanglement(estimate="upper")
+        assert np.allclose(found.disentanglement.sel(estimate="upper")[number], alone[0], atol=1e-3)
+    with pytest.raises(ValueError, match="players are 32 regions: leave grid out"):
+        disentanglement.disentanglement(replace(asked, grid=4), device=CPU)
 
 
 @pytest.mark.parametrize(
