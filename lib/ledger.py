@@ -165,6 +165,7 @@ SOURCES = [
         for pairs in ("neighbours", "uniform")
         for judge in (claims.c04, claims.c10)
     ),
+    Source("C19", _twins("disentanglement"), claims.c11, "neighbours, normal clouds", dataset="modelnet10"),
 ]
 """Everything that is judged; ``ledger`` sorts it by claim, and a missing result makes the row "not run"."""
 
