@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 from nbval.plugin import IPyNbCell
 
-from lib import book
+from lib import key_numbers
 
 os.environ["PYTHONPATH"] = str(Path(__file__).parent)
-PINNED = book.pinned_numbers()
+PINNED = key_numbers.pinned_numbers()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     yield
     if isinstance(item, IPyNbCell):
-        found, stored = (book.key_numbers(outputs) for outputs in (item.test_outputs, item.cell.outputs))
+        found, stored = (key_numbers.glued(outputs) for outputs in (item.test_outputs, item.cell.outputs))
         assert found.keys() == stored.keys(), "executed, the cell glues other numbers than those stored with it"
-        wrong = book.astray(found, PINNED)
+        wrong = key_numbers.astray(found, PINNED)
         assert not wrong, "; ".join(wrong)

@@ -16,7 +16,18 @@ from rich.table import Table
 from rich.text import Text
 
 from lib import contexts as the_contexts
-from lib import controls, datasets, defense_experiments, experiments, ledger, models, results, training
+from lib import (
+    controls,
+    datasets,
+    defense_experiments,
+    experiments,
+    imagenet_weights,
+    ledger,
+    meshes,
+    models,
+    results,
+    training,
+)
 from lib import disentanglement as the_disentanglement
 from lib import robustness as the_robustness
 from lib import singles as the_singles
@@ -463,6 +474,18 @@ def list_results() -> None:
     console.print(table)
 
 
+@app.command(epilog="Example: [bold]python -m lib clouds ModelNet10[/bold]")
+def clouds(folder: Annotated[Path, typer.Argument(help="the unpacked ModelNet10.zip, a folder a class")]) -> None:
+    """Make point clouds of ModelNet10's meshes: data/datasets/modelnet10/modelnet10_1024.npz."""
+    console.print(f"written to {meshes.convert(folder)}")
+
+
+@app.command(epilog="Example: [bold]python -m lib convert resnet18_linf_eps4.0.ckpt[/bold]")
+def convert(file: Annotated[Path, typer.Argument(help="a checkpoint of PyTorch")]) -> None:
+    """Rewrite an ImageNet checkpoint that PyTorch does not read safely as tensors alone, beside it."""
+    console.print(f"written to {imagenet_weights.convert(file)}")
+
+
 @app.command(epilog="Example: [bold]python -m lib claims[/bold]")
 def claims(
     write: Annotated[bool, typer.Option(help="write the ledger to data/results/claims.json")] = False,
@@ -475,7 +498,7 @@ def claims(
     for row in rows:
         if row["verdict"] == "not run" and not missing:
             continue
-        shown = "" if row["effect"] is None else f"{row['effect']:.4f} [{row['low']:.4f}, {row['high']:.4f}]"
+        shown = "" if row["effect"] is None else ledger.told(row["effect"], row["low"], row["high"])
         cells = [row[name] for name in ("id", "dataset", "model", "on")]
         table.add_row(*cells, row["claim"] or "", shown, str(row["images"]), row["verdict"])
     console.print(table)
@@ -493,6 +516,7 @@ def book(
     if stored and (keep or pin):
         raise ValueError("--stored executes nothing, so there is nothing to --keep or --pin: choose one of them")
     from lib import book as the_book  # takes seconds, which every other command would wait for
+    from lib import key_numbers
 
     if stored:
         the_book.stage()
@@ -500,7 +524,7 @@ def book(
         the_book.execute()
     page = the_book.build()
     if pin:
-        the_book.pin()
+        key_numbers.pin()
     if keep:
         the_book.store()
     console.print(f"the book is at {page}")

@@ -24,7 +24,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, reduction="none")
 
 
-def margin(logits: Tensor, labels: Tensor) -> Tensor:
+def carlini_wagner(logits: Tensor, labels: Tensor) -> Tensor:
     """The strongest other logit minus that of the label, one value an image (Carlini and Wagner, 2017)."""
     others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
     return others - logits.gather(1, labels[:, None]).squeeze(1)

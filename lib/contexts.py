@@ -82,5 +82,5 @@ def localities(
         )
 
     return results.measured(
-        block, asked, inputs=ready.inputs, device=device, root=root, description=f"contexts of {asked.model}"
+        block, asked, inputs=ready.subjects.inputs, device=device, root=root, description=f"contexts of {asked.model}"
     )

@@ -15,9 +15,9 @@ from lib.attacks import (
     Attack,
     calibrated_path,
     calibrated_pgd,
+    carlini_wagner,
     finished,
     loss_gradient,
-    margin,
     pgd,
     untargeted_utility,
 )
@@ -33,8 +33,8 @@ ROTATIONS = 64
 class Scene:
     """What a control works on: correctly classified images (B, C, H, W), and their untargeted ``attack``.
 
-    ``rows`` (B,) names the images, which with the seed decides their draws; ``baseline`` (C, H, W) is the masked value,
-    ``grid`` the players along a side and ``source`` the model whose perturbations are transferred.
+    ``rows`` (B,) names the images, which with the seed decides their draws; ``baseline`` (C, H, W), or (B, C, H, W),
+    is the masked value, ``grid`` the players along a side and ``source`` the model whose perturbations are transferred.
     """
 
     model: nn.Module
@@ -105,7 +105,7 @@ def l2(scene: Scene) -> Attack:
 
 def margin_loss(scene: Scene) -> Attack:
     """ℓ∞ PGD on the margin of Carlini and Wagner instead of the cross entropy."""
-    return _calibrated(scene, loss=margin)
+    return _calibrated(scene, loss=carlini_wagner)
 
 
 def apgd(scene: Scene) -> Attack:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import distribution
-from itertools import pairwise
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -229,7 +228,7 @@ def _modelnet10(split: str, root: str | Path | None) -> Dataset:
         "modelnet10",
         root,
         f"Put there {MODELNET10}, with train_points and test_points (clouds, 1024, 3) in the unit sphere, train_labels "
-        "and test_labels (clouds,) and the names in classes; lib.datasets.sample_mesh makes clouds of OFF meshes.",
+        "and test_labels (clouds,) and the names in classes; 'python -m lib clouds' makes it of the meshes.",
     )
 
 
@@ -245,48 +244,6 @@ def as_images(points: Tensor) -> Tensor:
             f"clouds must lie in the unit sphere; got coordinates up to {points.abs().max():.3g}: scale them"
         )
     return ((points.float() + 1) / 2).clamp(0, 1).transpose(1, 2)[..., None].contiguous()
-
-
-def sample_mesh(path: str | Path, *, points: int = 1024, seed: int = 0) -> Tensor:
-    """Points (P, 3) drawn evenly from the surface of a mesh in the format OFF, centred, the farthest at distance 1.
-
-    Polygons count as fans of triangles. Raises ValueError for a file that is no whole mesh with a surface.
-    """
-    try:
-        corners = _triangles(Path(path).read_text().splitlines())
-    except (ValueError, IndexError) as error:
-        raise ValueError(f"{path} is no OFF mesh, or is truncated or altered: {error}") from error
-    a, b, c = corners.unbind(1)
-    area = torch.linalg.cross(b - a, c - a).norm(dim=1)
-    if not area.sum() > 0:
-        raise ValueError(f"the mesh {path} has no surface: it needs a polygon of some area")
-    generator = torch.Generator().manual_seed(seed)
-    face = torch.multinomial(area, points, replacement=True, generator=generator)
-    u, v = torch.rand(2, points, 1, generator=generator, dtype=area.dtype)
-    u, v = torch.where(u + v > 1, 1 - u, u), torch.where(u + v > 1, 1 - v, v)
-    drawn = a[face] + u * (b - a)[face] + v * (c - a)[face]
-    drawn -= drawn.mean(0)
-    return (drawn / drawn.norm(dim=1).max()).float()
-
-
-def _triangles(lines: list[str]) -> Tensor:
-    """Corners float64 (T, 3, 3) of the triangles of an OFF file; in ModelNet's, the counts may be glued to "OFF"."""
-    lines = [line for line in (line.partition("#")[0].strip() for line in lines) if line]
-    if not lines or not lines[0].startswith("OFF"):
-        raise ValueError("the first line is not 'OFF'")
-    lines[0] = lines[0].removeprefix("OFF")
-    vertices, faces, *_ = map(int, " ".join(lines[:2] if not lines[0] else lines[:1]).split())
-    lines = lines[1 if lines[0] else 2 :]
-    if len(lines) < vertices + faces:
-        raise ValueError(f"{vertices} vertices and {faces} faces are promised, {len(lines)} lines follow")
-    places = [[float(word) for word in line.split()[:3]] for line in lines[:vertices]]
-    index: list[tuple[int, ...]] = []
-    for line in lines[vertices : vertices + faces]:
-        count, *numbers = map(int, line.split()[: 1 + int(line.split()[0])])
-        if len(numbers) < count or not all(0 <= number < vertices for number in numbers):
-            raise ValueError(f"a face has wrong vertices: {line}")
-        index += [(numbers[0], *pair) for pair in pairwise(numbers[1:])]
-    return torch.tensor(places, dtype=torch.float64)[torch.tensor(index, dtype=torch.long).view(-1, 3)]
 
 
 def is_cloud(images: Tensor) -> bool:

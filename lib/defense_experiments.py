@@ -261,7 +261,7 @@ def entropies(
     values = {}
     for name, value in (("log_probability", game.log_probability), ("entropy", information.predicted_entropy)):
         played = game.MaskingGame(model, cells, variants, labels, baseline=baseline, value=value, batch_size=batch_size)
-        mean = played(coalitions).unflatten(-1, (chains, points)).mean(-2).cpu()
+        mean = game.play(played, coalitions).unflatten(-1, (chains, points)).mean(-2).cpu()
         values[name] = (("subject", "image", "size"), mean, {"units": "nats"})
     return xr.Dataset(values, coords={"subject": list(SUBJECTS), "size": sizes})
 
@@ -317,11 +317,7 @@ class Defenses:
 
     def command(self) -> str:
         """The command line that makes this measurement."""
-        return (
-            f"python -m lib defenses --dataset {self.dataset} --model {self.model} --attack '{self.attack}' "
-            f"--images {self.images} --games {self.games} --draws {self.draws} --replicates {self.replicates} "
-            f"--contexts {self.contexts} --seed {self.seed}"
-        )
+        return results.command_line("defenses", self)
 
 
 def defenses(

@@ -183,6 +183,7 @@ def curvature(n: int, *, group: int | None = None) -> Design:
         raise ValueError(f"a group must be at least 1 player; got {group}")
 
     def draw(order: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        check_orders([order], n)
         size = fitted_group(n, order) if group is None else group
         start = order - size + 1
         if not (start >= 0 and start + 2 * size <= n):

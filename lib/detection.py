@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from torch import Tensor
 
-from lib.game import Game
+from lib.game import Game, play
 from lib.statistics import Interval, statistic_interval
 
 DISPERSIONS = ("standard deviation", "median absolute deviation", "interquartile range")
@@ -29,11 +29,15 @@ def sample_attributions(
     seed. An order of which a player has no more than ``contexts`` contexts is exact: 0 and n − 1 have one,
     φ^(n−1)(i) = v(N) − v(N∖i) being ML-LOO's attribution; 1 and n − 2 have n − 1.
     Costs exactly (n + 1) · contexts passes an image, variant and order; C(n, m) + C(n, m + 1) where it is exact.
-    Raises ValueError for an order outside 0..n−1, or fewer than one context.
+    Raises ValueError for no order or one outside 0..n−1, for fewer than one context, and as ``game.play`` does.
     """
+    if not len(orders):
+        raise ValueError("at least one order is needed; got none")
     for order in orders:
-        if int(order) != order or not 0 <= order <= n - 1:
-            raise ValueError(f"an attribution of {n} players has an order in 0..{n - 1}; got {order}")
+        if not isinstance(order, int | np.integer) or not 0 <= order <= n - 1:
+            raise ValueError(
+                f"an attribution of {n} players has an order that is an integer in 0..{n - 1}; got {order!r}"
+            )
     if contexts < 1:
         raise ValueError(f"contexts must be at least 1; got {contexts}")
     ranks = torch.stack([torch.rand(contexts, n, generator=g).argsort(1) for g in generators])
@@ -55,7 +59,7 @@ def is_exact(n: int, order: int, *, contexts: int) -> bool:
 def _exact_gains(game: Game, images: int, n: int, order: int) -> Tensor:
     """φ^(m)(i) (..., I, n) of I ``images``: the mean of v over m + 1 players with i minus that over m without."""
     smaller, larger = (_subsets(n, size) for size in (order, order + 1))
-    values = game(torch.cat([smaller, larger]).expand(images, -1, -1))
+    values = play(game, torch.cat([smaller, larger]).expand(images, -1, -1))
     v_smaller, v_larger = values.split([len(smaller), len(larger)], -1)
     without, within = (~smaller).to(values), larger.to(values)
     return v_larger @ (within / within.sum(0)) - v_smaller @ (without / without.sum(0))
@@ -73,7 +77,7 @@ def _gains(game: Game, rank: Tensor, order: int) -> Tensor:
     first, early = rank < order, (rank < order)[:, :, None]
     more = rank <= order
     one_changed = torch.where(early, more[:, None], first[:, None]) ^ torch.eye(n, dtype=torch.bool)
-    values = game(torch.cat([one_changed, first[:, None]], 1))
+    values = play(game, torch.cat([one_changed, first[:, None]], 1))
     changed, v_first = values[..., :n], values[..., n:]
     last = (rank == order).nonzero()[:, 1:].to(values.device)
     v_more = changed.gather(-1, last.expand(*changed.shape[:-1], 1))

@@ -58,5 +58,5 @@ def disentanglement(
     as_set = {name: getattr(cudnn, name) for name in ("enabled", "benchmark", "deterministic")}
     with cudnn.flags(**as_set, allow_tf32=False):
         return results.measured(
-            block, asked, inputs=ready.inputs, device=device, root=root, description=f"D^(m) of {asked.model}"
+            block, asked, inputs=ready.subjects.inputs, device=device, root=root, description=f"D^(m) of {asked.model}"
         )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lib.designs import Design, check_reach
-from lib.game import Game
+from lib.game import Game, play
 from lib.interactions import delta_v
 from lib.sampling import check_orders, context_ranks, generator
 
@@ -76,7 +76,7 @@ def order_means(
     ``errors``, one an order, there are as many replicates as bring the sampling error of every variant and of its
     difference from the first one, root mean square over the images, down to the wanted error, at least ``PILOT`` and at
     most ``replicates``; what a separate pilot spends is counted.
-    Raises ValueError as ``check_replicates`` and ``played`` do, for an order that the design does not reach, and for
+    Raises ValueError as ``check_replicates`` and ``game.play`` do, for an order that the design does not reach, and for
     seeds of another kind.
     """
     check_replicates(replicates, orders=orders, errors=errors)
@@ -93,7 +93,7 @@ def order_means(
             for of_image, seed in zip(designs, seeds, strict=True)
         ]
         corners = torch.stack([coalitions for coalitions, _ in drawn])
-        values = played(game, corners.flatten(1, 2)).cpu()
+        values = play(game, corners.flatten(1, 2)).cpu()
         passes += values.numel()
         scale = torch.stack([scales for _, scales in drawn]).to(values)
         return delta_v(*values.unflatten(-1, (count, 4)).unbind(-1)) * scale
@@ -112,20 +112,6 @@ def order_means(
     most = max(column.shape[-1] for column in columns)
     filled = [torch.nn.functional.pad(column, (0, most - column.shape[-1]), value=torch.nan) for column in columns]
     return OrderMeans(list(orders), torch.stack(filled, -1), passes)
-
-
-def played(game: Game, coalitions: Tensor) -> Tensor:
-    """Values (..., I, B) of the coalitions bool (I, B, n); raises ValueError for anything else."""
-    values = game(coalitions)
-    if not isinstance(values, Tensor) or values.shape[-2:] != coalitions.shape[:2] or not values.is_floating_point():
-        got = f"{tuple(values.shape)} of {values.dtype}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
-        wanted = ", ".join(map(str, coalitions.shape[:2]))
-        raise ValueError(
-            f"a game gives a float tensor (..., {wanted}), a value for each coalition of each image; got {got}"
-        )
-    if not values.isfinite().all():
-        raise ValueError("v is not a finite number in some coalition: look at the model, its precision and its images")
-    return values
 
 
 def check_replicates(replicates: int, *, orders: Sequence[int], errors: Sequence[float] | None = None) -> None:
@@ -234,7 +220,7 @@ def shared_contexts(
         flips[image, 1 + most + two, pairs[..., 0]] = True
         flips[image, 1 + most + two, pairs[..., 1]] = True
         flipped ^= flips[:, None]
-        values = played(game, flipped.flatten(1, 2)).cpu()
+        values = play(game, flipped.flatten(1, 2)).cpu()
         values = values.unflatten(-1, flipped.shape[1:3])  # (..., I, contexts, 1 + C + P)
         passes += values.numel()
         base, alone, both = values[..., :1], values[..., 1 : 1 + most], values[..., 1 + most :]
@@ -251,7 +237,7 @@ def contextual_delta_v(game: Game, pairs: Tensor, context: Tensor) -> Tensor:
     """Δv(i,j,S) (..., I, P, K) of the pairs (I, P, 2) in the contexts S bool (I, P, K, n), by four passes each."""
     i, j = (torch.zeros_like(context[:, :, :1]).scatter_(3, pairs[:, :, None, [k]], True) for k in (0, 1))
     corners = torch.stack([context | i | j, context | i, context | j, context], 1)
-    values = played(game, corners.flatten(1, 3))
+    values = play(game, corners.flatten(1, 3))
     return delta_v(*values.unflatten(-1, corners.shape[1:4]).unbind(-3))
 
 
@@ -271,10 +257,14 @@ def _summary(deltas: Sequence[Tensor], *, passes: int) -> PairEstimate:
 
 
 def _check(pairs: Tensor, n: int, orders: Sequence[int], contexts: int, generators: Sequence[torch.Generator]) -> None:
+    if not len(orders):
+        raise ValueError("at least one order is needed; got none")
     check_orders(orders, n)
     if contexts < 1:
         raise ValueError(f"contexts must be at least 1; got {contexts}")
-    if pairs.ndim != 3 or not ((pairs >= 0) & (pairs < n)).all() or (pairs[..., 0] == pairs[..., 1]).any():
+    if pairs.ndim != 3 or pairs.shape[2] != 2 or not pairs.shape[1]:
+        raise ValueError(f"pairs must be (images, P, 2), at least one an image; got {tuple(pairs.shape)}")
+    if not ((pairs >= 0) & (pairs < n)).all() or (pairs[..., 0] == pairs[..., 1]).any():
         raise ValueError(f"pairs must be (images, P, 2), each pair two different players in 0..{n - 1}")
     if len(generators) != len(pairs):
         raise ValueError(f"one generator an image is needed; got {len(generators)} for {len(pairs)} images")

@@ -1,8 +1,9 @@
 """Experiments: from a dataset and a model to the interactions of normal and adversarial images (§4.1, Figure 3)."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -55,18 +56,8 @@ class OrderCurves:
 
     def command(self) -> str:
         """The command line that makes this measurement."""
-        attacks = " ".join(f"--attack '{attack}'" for attack in self.attacks)
-        design, size = designs.chosen(self.sampling, design=self.design, group=self.group)
-        group = "" if size is None else f"--group {size} "
-        errors = f"--errors {','.join(map(str, self.errors))} " if self.errors else ""
-        return (
-            f"python -m lib interactions --dataset {self.dataset} --model {self.model} {attacks} "
-            f"--epsilon {self.epsilon} --step-size {self.step_size} --steps {self.steps} "
-            f"--sampling {self.sampling} --design {design} {group}--images {self.images} "
-            f"--replicates {self.replicates} {errors}"
-            f"--orders {','.join(map(str, self.fractions))} --grid {self.grid} --baseline {self.baseline} "
-            f"--value {self.value} --category {self.category} --source {self.source} --seed {self.seed}"
-        )
+        design, group = designs.chosen(self.sampling, design=self.design, group=self.group)
+        return results.command_line("interactions", replace(self, design=design, group=group))
 
 
 def correct_images(model: nn.Module, data: Dataset, count: int, *, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -93,9 +84,6 @@ def correct_images(model: nn.Module, data: Dataset, count: int, *, seed: int) ->
     return chosen[:count], images, labels
 
 
-BASELINES = ("mean", "zero", "noise", "blur")
-
-
 def baseline(name: str, data: Dataset, images: Tensor | None = None) -> Tensor:
     """The masked value (C, H, W): "mean", the mean image of the dataset, "zero" (S-I.5), or one image of "noise".
 
@@ -103,19 +91,20 @@ def baseline(name: str, data: Dataset, images: Tensor | None = None) -> Tensor:
     Of point clouds mean and zero are the origin, 0.5 in the image: the points have no order, and their mean is zero.
     Raises ValueError for another name, or one that the data do not allow.
     """
-    cloud = datasets.is_cloud(data.images)
-    choices = BASELINES[:2] if cloud else BASELINES if images is not None else BASELINES[:3]
-    if name not in choices:
-        raise ValueError(f"unknown baseline {name!r}: choose one of {', '.join(choices)}")
-    if cloud:
-        return torch.full(data.images.shape[1:], 0.5)
-    if name == "zero":
-        return torch.zeros(data.images.shape[1:])
-    if name == "noise":
-        return controls.noise_baseline(data.images.shape[1:])
-    if images is not None and name == "blur":
-        return controls.blurred(images)
-    return game.mean_baseline(data.batch(slice(None))[0])
+    shape = data.images.shape[1:]
+    if datasets.is_cloud(data.images):
+        made = dict.fromkeys(("mean", "zero"), lambda: torch.full(shape, 0.5))
+    else:
+        made = {
+            "mean": lambda: game.mean_baseline(data.batch(slice(None))[0]),
+            "zero": lambda: torch.zeros(shape),
+            "noise": lambda: controls.noise_baseline(shape),
+        }
+        if images is not None:
+            made["blur"] = lambda: controls.blurred(images)
+    if name not in made:
+        raise ValueError(f"unknown baseline {name!r}: choose one of {', '.join(made)}")
+    return made[name]()
 
 
 @dataclass(frozen=True)
@@ -281,11 +270,12 @@ def attack_goal(name: str, *, goals: Collection[str] = GOALS) -> tuple[str, floa
         level = float(number)
     except ValueError:
         level = -1.0
-    if goal not in goals or not level > 0 or (goal == "steps" and level % 1):
-        elsewhere = "; 'interactions' alone measures controls" if goals is GOALS else ""
+    allowed = 0 < level < inf and not (goal == "steps" and level % 1) and not (goal == "epsilon" and level > 255)
+    if goal not in goals or not allowed:
         raise ValueError(
             f"unknown attack {name!r}: write one of {', '.join(goals)} and a number above 0: "
-            f"a utility, of 'steps' their number, of 'epsilon' 255ths{elsewhere}"
+            "a utility, of 'steps' their number, of 'epsilon' 255ths up to 255 "
+            "(controls are measured by 'interactions' alone)"
         )
     return goal, level
 
@@ -294,9 +284,8 @@ def check_attack_names(names: Sequence[str], *, goals: Collection[str] = GOALS) 
     """Raise ValueError for no attack, and for one that is unknown, or named twice."""
     if isinstance(names, str) or not names:
         raise ValueError(f"attacks are a list of at least one, as ['untargeted 8']; got {names!r}")
-    for name in names:
-        attack_goal(name, goals=goals)
-    if len(set(names)) < len(names):
+    different = {attack_goal(name, goals=goals) for name in names}
+    if len(different) < len(names):
         raise ValueError(f"each attack is measured once; got {', '.join(names)}")
 
 
@@ -331,12 +320,12 @@ def measure(
     of its own, the regions of its first variant. ``value`` is a name of ``game.VALUES`` or a function of its kind.
     Raises ValueError for rows that do not name the images, and what designs, players and games raise.
     """
+    if not 0 < len(rows) == images.shape[-4] or min(rows) < 0:
+        raise ValueError(f"rows name the images, from 0 up, at least one; got {rows} for {images.shape[-4]} images")
     own = player_sets(images if images.ndim == 4 else images[0], grid=grid)
     drawing = [designs.design(each, sampling=sampling, name=design, group=group) for each in own]
     v = game.named_value(value) if isinstance(value, str) else value
     played = game.MaskingGame(model, own, images, labels, baseline=baseline, value=v, batch_size=batch_size)
-    if not 0 < len(rows) == images.shape[-4] or min(rows) < 0:
-        raise ValueError(f"rows name the images, from 0 up, at least one; got {rows} for {images.shape[-4]} images")
     seeds = [(seed, int(row)) for row in rows]
     return estimators.order_means(played, drawing, orders=orders, replicates=replicates, errors=errors, seeds=seeds)
 

@@ -17,6 +17,20 @@ Value = Callable[[Tensor, Tensor], Tensor]
 """From logits (B, classes) and labels (B,) to the scalar output v, one value a row."""
 
 
+def play(game: Game, coalitions: Tensor) -> Tensor:
+    """Values (..., I, B) of the coalitions bool (I, B, n); raises ValueError for anything else."""
+    values = game(coalitions)
+    if not isinstance(values, Tensor) or values.shape[-2:] != coalitions.shape[:2] or not values.is_floating_point():
+        got = f"{tuple(values.shape)} of {values.dtype}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
+        wanted = ", ".join(map(str, coalitions.shape[:2]))
+        raise ValueError(
+            f"a game gives a float tensor (..., {wanted}), a value for each coalition of each image; got {got}"
+        )
+    if not values.isfinite().all():
+        raise ValueError("v is not a finite number in some coalition: look at the model, its precision and its images")
+    return values
+
+
 def log_probability(logits: Tensor, labels: Tensor) -> Tensor:
     """v = log p(label | x_S), the paper's default with the true class as the label."""
     return F.log_softmax(logits, dim=1).gather(1, labels[:, None]).squeeze(1)
@@ -34,7 +48,7 @@ def other_classes(logits: Tensor, labels: Tensor) -> Tensor:
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """v = h_label(x_S) minus the greatest other logit."""
-    return -attacks.margin(logits, labels)
+    return -attacks.carlini_wagner(logits, labels)
 
 
 VALUES: dict[str, Value] = {
@@ -106,7 +120,7 @@ class MaskingGame:
         baselines = baseline.expand(images.shape[-4:])
         check_images(baselines, what="baselines")
         every = [players] if isinstance(players, Players) else list(players)
-        if not isinstance(players, Players) and len(every) != images.shape[-4]:
+        if not every or (not isinstance(players, Players) and len(every) != images.shape[-4]):
             raise ValueError(f"a sequence of players has one an image; got {len(every)} for {images.shape[-4]} images")
         for each in every:
             if images.shape[-2:] != each.partition.shape:

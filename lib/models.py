@@ -16,7 +16,7 @@ from torchvision.models import vgg
 from torchvision.models.densenet import DenseNet
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from lib import datasets, imagenet, pointnet
+from lib import datasets, imagenet_weights, pointnet
 
 CHECKPOINTS = Path(__file__).parent.parent / "data" / "checkpoints"
 
@@ -215,8 +215,8 @@ def restore(dataset: str, name: str) -> nn.Module:
     weights that do not match the checksum of their card.
     """
     if dataset == "imagenet":
-        weights = imagenet.weights(name, datasets.places(dataset))
-        network = imagenet.network(name.rpartition("-")[0], weights)
+        weights = imagenet_weights.weights(name, datasets.places(dataset))
+        network = imagenet_weights.network(name.rpartition("-")[0], weights)
         return freeze(nn.Sequential(Normalize(weights.mean, weights.deviation), network))
     about = card(dataset, name)
     path = CHECKPOINTS / dataset / f"{name}.safetensors"

@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from lib import experiments, game, sampling
+from lib import experiments, game, results, sampling
 
 
 @dataclass(frozen=True)
@@ -30,35 +30,32 @@ class OfPairs:
 
     def command(self) -> str:
         """The command line that makes this measurement."""
-        return (
-            f"python -m lib {self.verb} --dataset {self.dataset} --model {self.model} --sampling {self.sampling} "
-            f"--images {self.images} --pairs {self.pairs} --contexts {self.contexts} "
-            f"--orders {','.join(map(str, self.fractions))} --grid {self.grid} --baseline {self.baseline} "
-            f"--value {self.value} --seed {self.seed}"
-        )
+        return results.command_line(self.verb, self)
 
 
 @dataclass(frozen=True)
-class Setting(experiments.Subjects):
+class Setting:
     """What is measured and how: model, images and orders of a measurement of single pairs, ready to be played."""
 
     asked: OfPairs
+    subjects: experiments.Subjects
     orders: list[int]
     batch_size: int | None
 
     def play(self, chosen: Tensor) -> tuple[game.MaskingGame, list[torch.Generator], Tensor]:
         """The game of the images ``chosen`` (B,), a generator an image, and the pairs (B, P, 2) drawn from it."""
-        own = experiments.player_sets(self.images[chosen], grid=self.asked.grid)
+        of = self.subjects
+        own = experiments.player_sets(of.images[chosen], grid=self.asked.grid)
         played = game.MaskingGame(
-            self.model,
+            of.model,
             own,
-            self.images[chosen],
-            self.labels[chosen],
-            baseline=self.baseline,
+            of.images[chosen],
+            of.labels[chosen],
+            baseline=of.baseline,
             value=game.named_value(self.asked.value),
             batch_size=self.batch_size,
         )
-        draws = sampling.generators(self.asked.seed, self.rows[chosen.cpu()].tolist())
+        draws = sampling.generators(self.asked.seed, of.rows[chosen.cpu()].tolist())
         pairs = [
             sampling.pairs(each, self.asked.pairs, sampling=self.asked.sampling, generator=draw)
             for each, draw in zip(own, draws, strict=True)
@@ -71,7 +68,7 @@ class Setting(experiments.Subjects):
         return xr.Dataset(
             {**variables, **each},
             coords={
-                "image": self.rows[chosen.cpu()],
+                "image": self.subjects.rows[chosen.cpu()],
                 "order": self.orders,
                 "fraction": ("order", list(self.asked.fractions)),
             },
@@ -81,7 +78,7 @@ class Setting(experiments.Subjects):
                 "sampling": self.asked.sampling,
                 "pairs": self.asked.pairs,
                 "contexts": self.asked.contexts,
-                "players": experiments.player_count(self.images, grid=self.asked.grid),
+                "players": experiments.player_count(self.subjects.images, grid=self.asked.grid),
             },
         )
 
@@ -104,4 +101,4 @@ def setting(
         clouds=clouds,
     )
     orders = sampling.orders(experiments.player_count(subjects.images, grid=asked.grid), asked.fractions)
-    return Setting(**vars(subjects), asked=asked, orders=orders, batch_size=batch_size)
+    return Setting(asked, subjects, orders, batch_size)

@@ -31,6 +31,7 @@ def renewed(
     Raises ValueError unless the two ask the same but for orders, errors and replicates, with wanted errors in both.
     """
     before = _question(asked, earlier, root)
+    orders = sampling.orders(earlier.attrs["players"], asked.fractions)
     had, wanted = (dict(zip(each.fractions, each.errors or (), strict=True)) for each in (before, asked))
     counts = dict(zip(before.fractions, earlier.replicates.max("image").values.tolist(), strict=True))
     same_limit, limit = asked.replicates == before.replicates, min(asked.replicates, before.replicates)
@@ -46,7 +47,7 @@ def renewed(
         if not np.array_equal(fresh.image, earlier.image):
             raise ValueError(f"{asked.model} classifies other images correctly than it did earlier: measure all orders")
         whole = xr.concat([whole, fresh], "order", data_vars="minimal", coords="minimal", compat="override")
-        whole = whole.sel(order=sampling.orders(whole.attrs["players"], asked.fractions))
+        whole = whole.sel(order=orders)
         whole["reached"] = whole.reached & fresh.reached & (whole.class_after == fresh.class_after)
         if asked.category == "attacked":
             whole["reached"] = whole.reached & (whole.category == fresh.category)

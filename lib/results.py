@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -89,6 +90,29 @@ class Asked(Protocol):
 
     def command(self) -> str:
         """The command line that makes this measurement."""
+
+
+OPTION_NAMES = {"attacks": "attack", "fractions": "orders"}
+"""Fields of a specification whose option has another name than they."""
+
+
+def command_line(verb: str, asked: Asked) -> str:
+    """The command line of a measurement: its verb, and an option for each field of the specification that is set.
+
+    A flag stands alone, numbers are joined by commas, and texts in a tuple each have an option of their own.
+    """
+    words = ["python -m lib", verb]
+    for field in fields(asked):
+        value, option = getattr(asked, field.name), OPTION_NAMES.get(field.name, field.name).replace("_", "-")
+        if isinstance(value, bool):
+            given = [""] if value else []
+        elif isinstance(value, tuple):
+            texts = all(isinstance(each, str) for each in value)
+            given = [shlex.quote(each) for each in value] if texts else [",".join(map(str, value))]
+        else:
+            given = [] if value is None else [shlex.quote(str(value))]
+        words += [f"--{option} {each}".rstrip() for each in given]
+    return " ".join(words)
 
 
 def command(asked: Asked, root: str | Path | None = None) -> str:
@@ -177,8 +201,10 @@ def read(path: str | Path) -> xr.Dataset:
 
 def reached(result: xr.Dataset, attack: str) -> xr.Dataset:
     """The images of a result on which the attack reached its utility; raises ValueError for an attack it lacks."""
-    if attack not in result.attack:
-        raise ValueError(f"the result has no attack {attack!r}: choose one of {', '.join(result.attack.values)}")
+    known = result.attack.values if "attack" in result.coords else []
+    if attack not in known:
+        choice = f"choose one of {', '.join(known)}" if len(known) else "it is of no attack"
+        raise ValueError(f"the result has no attack {attack!r}: {choice}")
     return result.isel(image=np.flatnonzero(result.reached.sel(attack=attack).values))
 
 

@@ -45,11 +45,7 @@ class Robustness:
 
     def command(self) -> str:
         """The command line that makes this measurement."""
-        return (
-            f"python -m lib robustness --dataset {self.dataset} --model {self.model} --images {self.images} "
-            f"{'--autoattack ' if self.autoattack else ''}--certified {self.certified} --draws {self.draws} "
-            f"--seed {self.seed}"
-        )
+        return results.command_line("robustness", self)
 
 
 def certified_radius(hits: int, draws: int, *, noise: float) -> float:
@@ -57,7 +53,7 @@ def certified_radius(hits: int, draws: int, *, noise: float) -> float:
 
     σ Φ⁻¹ of the exact lower bound of its chance, wrong with the chance ``ALPHA`` at most; 0 where it is below 1/2.
     """
-    least = stats.binomtest(hits, draws).proportion_ci(confidence_level=1 - 2 * ALPHA, method="exact").low
+    least = stats.binomtest(hits, draws, alternative="greater").proportion_ci(1 - ALPHA, method="exact").low
     return max(0.0, noise * float(stats.norm.ppf(least)))
 
 

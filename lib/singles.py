@@ -27,11 +27,7 @@ class Singles:
 
     def command(self) -> str:
         """The command line that makes this measurement."""
-        attacks = " ".join(f"--attack '{attack}'" for attack in self.attacks)
-        return (
-            f"python -m lib singles --dataset {self.dataset} --model {self.model} {attacks} --images {self.images} "
-            f"--grid {self.grid} --baseline {self.baseline} --seed {self.seed}"
-        )
+        return results.command_line("singles", self)
 
 
 def alone_and_whole(played: game.Game, n: int, *, images: int) -> tuple[Tensor, Tensor]:
@@ -40,7 +36,7 @@ def alone_and_whole(played: game.Game, n: int, *, images: int) -> tuple[Tensor, 
     The rest of v(N) − v(∅) is what the interactions Σ_ij J_ij^(m) of all orders add up to.
     """
     coalitions = torch.cat([torch.zeros(1, n), torch.ones(1, n), torch.eye(n)]).bool()
-    nothing, everything, single = played(coalitions.expand(images, -1, -1)).split([1, 1, n], -1)
+    nothing, everything, single = game.play(played, coalitions.expand(images, -1, -1)).split([1, 1, n], -1)
     return (single - nothing).sum(-1), (everything - nothing).squeeze(-1)
 
 

@@ -187,7 +187,7 @@ def augmented(images: Tensor, about: Recipe, generator: torch.Generator) -> Tens
     raise ValueError(f"unknown augmentation {about.augmentation!r}: choose 'crop' or 'cloud'")
 
 
-def statistics(data: Dataset) -> tuple[list[float], list[float]]:
+def normalization(data: Dataset) -> tuple[list[float], list[float]]:
     """Mean and deviation of each channel that a model subtracts and divides by; 0.5 for point clouds: coordinates."""
     if is_cloud(data.images):
         return [0.5] * 3, [0.5] * 3
@@ -203,11 +203,13 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
     too few batches, and as ``models.restore`` does for the network to start from.
     """
     precision = getattr(torch, about.precision)
-    torch.manual_seed(about.seed)
     generator = torch.Generator().manual_seed(about.seed)
-    mean, deviation = statistics(data)
+    mean, deviation = normalization(data)
     options = {"classes": len(data.classes), "mean": mean, "deviation": deviation, "width": about.width}
-    model = models.build(about.architecture, **options).to(device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(about.seed)
+        model = models.build(about.architecture, **options)
+    model = model.to(device)
     if about.initial is not None:
         model.load_state_dict(models.restore(data.name, about.initial).state_dict())
     # Faster; but on larger images a CPU's oneDNN crashes where it trains a narrow network in this layout.

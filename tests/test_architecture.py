@@ -6,7 +6,7 @@ import re
 import pytest
 
 import lib
-from lib.book import ROOT
+from lib.notebooks import ROOT
 
 ORDER = re.findall(r"\w+", lib.__doc__.split(":\n\n")[-1])
 MODULES = {path.stem: path for path in (ROOT / "lib").glob("*.py") if not path.stem.startswith("__")}

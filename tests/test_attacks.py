@@ -566,7 +566,7 @@ def test_a_path_is_followed_until_its_utility_is_in_the_window(network, pictures
 
 def test_margin_by_hand():
     logits = torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, 4.0]])
-    assert attacks.margin(logits, torch.tensor([0, 2])).tolist() == [-1.0, 1.0]
+    assert attacks.carlini_wagner(logits, torch.tensor([0, 2])).tolist() == [-1.0, 1.0]
 
 
 # Utilities and targets.

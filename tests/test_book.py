@@ -8,7 +8,7 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from lib import book
+from lib import book, key_numbers, pages
 
 CHAPTER = Path("book/chapter.ipynb")
 SLIDER = """
@@ -95,7 +95,7 @@ def test_execution_is_timed_and_the_times_are_stored(root: Path):
     page = source / "book" / "times.md"
     page.write_text("<!-- runtimes -->")
     (source / "_toc.yml").write_text("format: jb-book\nroot: book/chapter\nchapters: [{file: book/times}]\n")
-    book.dress(source)
+    pages.dress(source)
     assert f"| `{CHAPTER}` | {took['seconds'][str(CHAPTER)]} |" in page.read_text()
 
 
@@ -118,7 +118,7 @@ def test_notebook_says_how_to_run_it_and_its_figures_have_a_text(root: Path):
     nbformat.write(new_notebook(cells=cells, metadata=kernel), root / CHAPTER)
     source = book.stage(root / "_build", root)
     tracked = (root / CHAPTER).read_bytes()
-    book.dress(source)
+    pages.dress(source)
     title, run, _, plain, named = nbformat.read(source / CHAPTER, as_version=4).cells
     assert title.source.startswith("# Title")
     assert "papermill book/chapter.ipynb build/chapter.ipynb -p epsilon 0.1" in run.source
@@ -131,14 +131,14 @@ def test_notebook_says_how_to_run_it_and_its_figures_have_a_text(root: Path):
 def test_a_parameter_that_is_a_list_is_set_as_one():
     """Papermill's ``-p`` would make a string of it; an expression cannot be set to itself by either."""
     lists = {"epsilon": {"default": "32 / 255"}, "names": {"default": "['a b', 'c']"}, "seed": {"default": "0"}}
-    assert book._example(lists) == """ -y 'names: ["a b", "c"]'"""
-    assert book._example({"dataset": {"default": '"photos"'}}) == " -p dataset photos"
-    assert book._example({"epsilon": {"default": "32 / 255"}}) == ""
+    assert pages._example(lists) == """ -y 'names: ["a b", "c"]'"""
+    assert pages._example({"dataset": {"default": '"photos"'}}) == " -p dataset photos"
+    assert pages._example({"epsilon": {"default": "32 / 255"}}) == ""
 
 
 def test_docstrings_keep_their_bars_and_stars():
     lines = ["mean of |Δv| and a* of x_ij and I_", "``|code*|_`` stays"]
-    book._escape(None, "function", "f", None, None, lines)
+    pages._escape(None, "function", "f", None, None, lines)
     assert lines == [r"mean of \|Δv\| and a\* of x_ij and I\_", "``|code*|_`` stays"]
 
 
@@ -176,8 +176,8 @@ def pinned(what: str) -> dict[str, object]:
 def test_pinning_renews_the_values_alone(numbers: Path, root: Path):
     (numbers / "a.json").write_text(json.dumps({"one_number": pinned("Δ of one")}))
     (numbers / "b.json").write_text(json.dumps({"two_number": pinned("two")}))
-    assert book.found_numbers(root / "_build" / "source", root) == {"one_number": 0.25, "two_number": -1e-5}
-    book.pin(root / "_build", root)
+    assert key_numbers.found_numbers(root / "_build" / "source", root) == {"one_number": 0.25, "two_number": -1e-5}
+    key_numbers.pin(root / "_build", root)
     found = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in numbers.iterdir()}
     assert found == {
         "a.json": {"one_number": {**pinned("Δ of one"), "value": 0.25}},
@@ -191,14 +191,16 @@ def test_a_pinned_number_that_no_chapter_glues(numbers: Path, root: Path):
     (numbers / "b.json").write_text(json.dumps({"lost": pinned("gone"), "two_number": pinned("two")}))
     before = {path: path.read_bytes() for path in numbers.iterdir()}
     with pytest.raises(ValueError, match=r"the notebooks in .*source glue no lost: glue each in a chapter, or take"):
-        book.pin(root / "_build", root)
+        key_numbers.pin(root / "_build", root)
     assert {path: path.read_bytes() for path in numbers.iterdir()} == before
 
 
 def test_a_number_that_is_not_the_pinned_one_is_named(numbers: Path, root: Path):
     (numbers / "a.json").write_text(json.dumps({"one": pinned("Δ of one"), "two": pinned("two")}))
-    entries = book.pinned_numbers(root)
-    assert not book.astray({"one": 0.119, "two": 0.081}, entries)
-    assert book.astray({"two": 0.1, "one": 0.121}, entries) == ["one, found 0.121, is pinned as 0.1 ± 0.02 (Δ of one)"]
-    assert book.astray({"one": float("nan")}, entries) == ["one, found nan, is pinned as 0.1 ± 0.02 (Δ of one)"]
-    assert book.astray({"three": 0.1}, entries) == ["three, found 0.1, is not in data/key_numbers"]
+    entries = key_numbers.pinned_numbers(root)
+    assert not key_numbers.astray({"one": 0.119, "two": 0.081}, entries)
+    assert key_numbers.astray({"two": 0.1, "one": 0.121}, entries) == [
+        "one, found 0.121, is pinned as 0.1 ± 0.02 (Δ of one)"
+    ]
+    assert key_numbers.astray({"one": float("nan")}, entries) == ["one, found nan, is pinned as 0.1 ± 0.02 (Δ of one)"]
+    assert key_numbers.astray({"three": 0.1}, entries) == ["three, found 0.1, is not in data/key_numbers"]

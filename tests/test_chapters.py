@@ -7,7 +7,8 @@ import nbformat
 import papermill
 import pytest
 
-from lib import book, datasets
+from lib import datasets, key_numbers
+from lib.notebooks import ROOT, held, notebooks, widget_state
 
 WIDGET_BYTES = 600_000
 OWN = {
@@ -27,24 +28,24 @@ OWN = {
     "seed": 1,
 }
 """What a reader might set, of which a chapter takes the parameters that it has."""
-each_notebook = pytest.mark.parametrize("notebook", book.notebooks(), ids=str)
+each_notebook = pytest.mark.parametrize("notebook", notebooks(), ids=str)
 
 
 def code_cells(notebook: Path) -> list[nbformat.NotebookNode]:
-    cells = nbformat.read(book.ROOT / notebook, as_version=4).cells
+    cells = nbformat.read(ROOT / notebook, as_version=4).cells
     return [cell for cell in cells if cell.cell_type == "code"]
 
 
 def test_every_notebook_is_a_chapter():
-    assert sorted(book.ROOT.glob("book/*.ipynb")) == sorted(book.ROOT / path for path in book.notebooks())
+    assert sorted(ROOT.glob("book/*.ipynb")) == sorted(ROOT / path for path in notebooks())
 
 
 @each_notebook
 def test_widgets_weigh_no_more_than_a_photograph(notebook: Path):
     """What a page holds of each widget shown: itself and all that it is made of, pictures included."""
-    state = book.widget_state(nbformat.read(book.ROOT / notebook, as_version=4))
+    state = widget_state(nbformat.read(ROOT / notebook, as_version=4))
     for output in (output for cell in code_cells(notebook) for output in cell.outputs):
-        assert sum(len(json.dumps(state[model])) for model in book.held(state, json.dumps(output))) <= WIDGET_BYTES
+        assert sum(len(json.dumps(state[model])) for model in held(state, json.dumps(output))) <= WIDGET_BYTES
 
 
 @each_notebook
@@ -57,31 +58,31 @@ def test_one_cell_holds_the_parameters(notebook: Path):
 def test_tracked_notebook_holds_outputs_but_no_trace_of_the_machine(notebook: Path):
     cells = code_cells(notebook)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    text = (book.ROOT / notebook).read_text(encoding="utf-8")
+    text = (ROOT / notebook).read_text(encoding="utf-8")
     assert "papermill" not in nbformat.reads(text, as_version=4).metadata
-    assert str(Path.home()) not in text and str(book.ROOT) not in text
+    assert str(Path.home()) not in text and str(ROOT) not in text
 
 
 def test_stored_chapters_glue_the_pinned_numbers():
     """The executed cells are held against the same numbers by conftest.py."""
-    pinned = book.pinned_numbers()
-    found = book.found_numbers(book.ROOT)
+    pinned = key_numbers.pinned_numbers()
+    found = key_numbers.found_numbers(ROOT)
     assert found.keys() == pinned.keys()
-    assert not book.astray(found, pinned)
+    assert not key_numbers.astray(found, pinned)
 
 
 @each_notebook
 def test_chapter_runs_with_parameters_of_a_readers_own(notebook: Path, tmp_path: Path):
     """At the end of the chapter the parameters are still those that were asked for."""
     dataset = "cifar10" if any(place.is_dir() for place in datasets.places("cifar10")) else "photos"
-    known, asking, out = papermill.inspect_notebook(book.ROOT / notebook), tmp_path / "in.ipynb", tmp_path / "out.ipynb"
+    known, asking, out = papermill.inspect_notebook(ROOT / notebook), tmp_path / "in.ipynb", tmp_path / "out.ipynb"
     taken = {name: value for name, value in {"dataset": dataset, **OWN}.items() if name in known}
     assert taken
-    chapter = nbformat.read(book.ROOT / notebook, as_version=4)
+    chapter = nbformat.read(ROOT / notebook, as_version=4)
     chapter.cells.append(
         nbformat.v4.new_code_cell(f"assert {{name: globals()[name] for name in {list(taken)}}} == {taken}")
     )
     nbformat.write(chapter, asking)
-    papermill.execute_notebook(asking, out, parameters=taken, cwd=book.ROOT, kernel_name="python3", progress_bar=False)
-    if "photos/resnet18-standard" in (book.ROOT / notebook).read_text(encoding="utf-8"):
+    papermill.execute_notebook(asking, out, parameters=taken, cwd=ROOT, kernel_name="python3", progress_bar=False)
+    if "photos/resnet18-standard" in (ROOT / notebook).read_text(encoding="utf-8"):
         assert f"{dataset}/resnet18-standard" in out.read_text(encoding="utf-8")

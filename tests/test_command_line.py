@@ -92,7 +92,7 @@ def test_claims_are_listed_and_written_where_asked(options, monkeypatch):
     monkeypatch.setattr(ledger, "read", lambda place: [judged] if place == "there" else pytest.fail("read elsewhere"))
     result = CliRunner().invoke(app, ["claims", *options], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
-    assert "0.5000 [0.2500, 0.7500]" in result.output and "replicated" in result.output
+    assert "0.500 [0.250, 0.750]" in result.output and "replicated" in result.output
     assert ("not run" in result.output) == ("--missing" in options)
     assert ("written to" in result.output) == ("--write" in options)
 
@@ -110,8 +110,8 @@ def test_claims_are_listed_and_written_where_asked(options, monkeypatch):
 )
 def test_book_does_what_its_options_say(options, done, monkeypatch):
     steps = []
-    for step in ("execute", "stage", "build", "pin", "store"):
-        monkeypatch.setattr(f"lib.book.{step}", lambda step=step: steps.append(step))
+    for step in ("book.execute", "book.stage", "book.build", "key_numbers.pin", "book.store"):
+        monkeypatch.setattr(f"lib.{step}", lambda step=step: steps.append(step.partition(".")[2]))
     assert CliRunner().invoke(app, ["book", *options]).exit_code == 0
     assert steps == done
 

@@ -197,6 +197,7 @@ def test_curvature_identities_hold_exactly(n):
             lambda: designs.curvature(16, group=3)(1, 2, generator(0)),
             r"reaches the orders 2\.\.12; got 1: choose a sma",
         ),
+        (lambda: designs.curvature(16, group=2)(3.5, 2, generator(0)), r"an integer in 0\.\.14; got 3\.5"),
         (lambda: designs.curvature(16, group=3)(13, 2, generator(0)), r"reaches the orders 2\.\.12; got 13"),
         (
             lambda: designs.signed_groups(GRID, group=5)(0, 2, generator(0)),

@@ -127,9 +127,10 @@ def test_contexts_are_common_to_games_of_the_same_seed_and_do_not_depend_on_the_
 @pytest.mark.parametrize(
     ("orders", "contexts", "message"),
     [
-        ([0, 5], 1, r"an attribution of 5 players has an order in 0\.\.4; got 5"),
-        ([-1], 1, r"has an order in 0\.\.4; got -1"),
-        ([1.5], 1, r"has an order in 0\.\.4; got 1\.5"),
+        ([0, 5], 1, r"an attribution of 5 players has an order that is an integer in 0\.\.4; got 5"),
+        ([-1], 1, r"an integer in 0\.\.4; got -1"),
+        ([2.0], 1, r"an integer in 0\.\.4; got 2\.0"),
+        ([], 1, "at least one order is needed; got none"),
         ([1], 0, "contexts must be at least 1; got 0"),
     ],
 )
@@ -138,6 +139,14 @@ def test_attributions_one_clear_error(orders, contexts, message, empty_folder):
         detection.sample_attributions(
             Table(random_tables(1, 32)), n=5, orders=orders, contexts=contexts, generators=generators(1)
         )
+
+
+@pytest.mark.parametrize("contexts", [2, 10], ids=["sampled", "exact"])
+def test_a_game_that_is_not_finite_is_refused(contexts):
+    tables = random_tables(1, 32)
+    tables[0, -1] = torch.nan
+    with pytest.raises(ValueError, match="v is not a finite number in some coalition"):
+        detection.sample_attributions(Table(tables), n=5, orders=[1, 4], contexts=contexts, generators=generators(1))
 
 
 # Dispersion.

@@ -202,6 +202,10 @@ def test_images_are_chosen_by_the_seed_among_the_correct_ones(tiny):
         ({"attacks": ()}, r"attacks are a list of at least one, .*; got \(\)"),
         ({"attacks": "untargeted 8"}, "attacks are a list of at least one, .*; got 'untargeted 8'"),
         ({"attacks": ("untargeted 1", "untargeted 1")}, "each attack is measured once; got untargeted 1, untargeted 1"),
+        ({"attacks": ("untargeted 1", "untargeted 1.0")}, "each attack is measured once; got untargeted 1, untargeted"),
+        ({"attacks": ("untargeted inf",)}, "unknown attack 'untargeted inf'"),
+        ({"attacks": ("epsilon 256",)}, "unknown attack 'epsilon 256': .* of 'epsilon' 255ths up to 255"),
+        ({"attacks": ("steps 1.5",)}, "unknown attack 'steps 1.5'"),
         ({"seed": -1}, "a seed is an integer from 0 to 2"),
         (
             {"grid": 1, "fractions": (0.5,), "design": "signed_groups"},

@@ -17,9 +17,9 @@ from torch import nn
 from torchvision import models as tv_models
 from typer.testing import CliRunner
 
-from lib import datasets, experiments, imagenet, models
+from lib import datasets, experiments, imagenet, imagenet_weights, models, results
 from lib.__main__ import app
-from lib.book import ROOT
+from lib.notebooks import ROOT
 
 SAMPLE = Path(__file__).parent.parent.parent / "shared" / "datasets" / "imagenet_sample.zip"
 WNIDS = [f"n{number:08d}" for number in range(1, 1001)]
@@ -116,7 +116,7 @@ def test_images_are_cut_as_torchvisions_weights_want_them(size, mode, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(noise).convert(mode).save(tmp_path / "image.png")
     ours = imagenet.read_image(tmp_path / "image.png").float() / 255
-    mean, deviation = (torch.tensor(each).view(3, 1, 1) for each in imagenet.NORMALIZER.values())
+    mean, deviation = (torch.tensor(each).view(3, 1, 1) for each in imagenet_weights.NORMALIZER.values())
     theirs = tv_models.ResNet18_Weights.IMAGENET1K_V1.transforms()(Image.open(tmp_path / "image.png").convert("RGB"))
     torch.testing.assert_close((ours - mean) / deviation, theirs, rtol=1e-5, atol=1e-5)
 
@@ -177,7 +177,7 @@ def test_places_are_looked_at_in_order_and_a_miss_lists_them(local, tmp_path, mo
 
 def published(state: dict[str, torch.Tensor], *, nested: bool = False) -> dict[str, torch.Tensor]:
     """A state as Salman et al. publish it: two copies, each with a normalisation; nested for DenseNet and VGG."""
-    mean, deviation = (torch.tensor(each).view(3, 1, 1) for each in imagenet.NORMALIZER.values())
+    mean, deviation = (torch.tensor(each).view(3, 1, 1) for each in imagenet_weights.NORMALIZER.values())
     tensors = {}
     for copy, normalizer in (("module.", "normalizer."), ("module.attacker.", "normalize.")):
         tensors |= {f"{copy}{normalizer}new_mean": mean, f"{copy}{normalizer}new_std": deviation}
@@ -199,18 +199,18 @@ def network18():
 
 
 def logits(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    mean, deviation = (torch.tensor(each).view(3, 1, 1) for each in imagenet.NORMALIZER.values())
+    mean, deviation = (torch.tensor(each).view(3, 1, 1) for each in imagenet_weights.NORMALIZER.values())
     return network((images - mean) / deviation)
 
 
-@pytest.mark.parametrize("name", imagenet.WEIGHTS)
+@pytest.mark.parametrize("name", imagenet_weights.WEIGHTS)
 def test_every_model_takes_its_published_names_strictly(name):
     """On tensors without content: the names and shapes of torchvision's network, however a file prefixes them."""
     architecture = name.rpartition("-")[0]
     with torch.device("meta"):
-        theirs = imagenet.NETWORKS[architecture]()
+        theirs = imagenet_weights.NETWORKS[architecture]()
     tensors = theirs.state_dict()
-    if imagenet.WEIGHTS[name].endswith(".ckpt"):
+    if imagenet_weights.WEIGHTS[name].endswith(".ckpt"):
         tensors = published(tensors, nested=architecture in ("densenet161", "vgg16"))
     else:  # torchvision's own files count no batches, and that of DenseNet has names of old
         tensors = {key: tensor for key, tensor in tensors.items() if not key.endswith("num_batches_tracked")}
@@ -221,9 +221,9 @@ def test_every_model_takes_its_published_names_strictly(name):
                 else key: v
                 for key, v in tensors.items()
             }
-    held = imagenet.chosen(Path(name), tensors)
+    held = imagenet_weights.chosen(Path(name), tensors)
     assert held.mean == pytest.approx([0.485, 0.456, 0.406]) and held.deviation == pytest.approx([0.229, 0.224, 0.225])
-    made = imagenet.network(architecture, held)
+    made = imagenet_weights.network(architecture, held)
     assert {key: value.shape for key, value in made.state_dict().items()} == {
         key: value.shape for key, value in theirs.state_dict().items()
     }
@@ -241,7 +241,7 @@ def test_every_model_takes_its_published_names_strictly(name):
 )
 def test_networks_have_the_parameters_that_torchvision_states(architecture, parameters):
     with torch.device("meta"):
-        made = imagenet.NETWORKS[architecture]()
+        made = imagenet_weights.NETWORKS[architecture]()
     assert sum(parameter.numel() for parameter in made.parameters()) == parameters
 
 
@@ -255,7 +255,7 @@ def test_the_appendix_counts_the_passes_of_its_commands():
 
 def test_wide_network_is_ours_with_the_stem_of_imagenet():
     with torch.device("meta"):
-        theirs = imagenet.NETWORKS["wide_resnet50_4"]()
+        theirs = imagenet_weights.NETWORKS["wide_resnet50_4"]()
         ours = models.build("wide_resnet50_4", classes=1000, mean=[0.5] * 3, deviation=[0.25] * 3, width=64)
     count, small = (sum(parameter.numel() for parameter in made.parameters()) for made in (theirs, ours))
     assert count == small + 3 * 64 * (7 * 7 - 3 * 3)
@@ -311,12 +311,12 @@ def test_more_than_tensors_is_rewritten_and_not_executed(extra, old, network18, 
     path = folder / "resnet18_linf_eps4.0.ckpt"
     content = {"schedule": more, "model": published(network18.state_dict())}
     torch.save(content, path, _use_new_zipfile_serialization=not old)
-    with pytest.raises(
-        ValueError, match=r"cannot be read safely: .*'python -m lib\.imagenet .*eps4\.0\.ckpt' rewrites"
-    ):
+    with pytest.raises(ValueError, match=r"cannot be read safely: .*'python -m lib convert .*eps4\.0\.ckpt' rewrites"):
         models.restore("imagenet", "resnet18-adversarial")
-    rewritten = imagenet.convert(path)
-    assert rewritten == folder / "resnet18_linf_eps4.0.safetensors" and not (tmp_path / "executed").exists()
+    done = CliRunner().invoke(app, ["convert", str(path)])
+    rewritten = folder / "resnet18_linf_eps4.0.safetensors"
+    assert done.exit_code == 0 and f"written to {rewritten}" in done.output.replace("\n", "")
+    assert not (tmp_path / "executed").exists()
     images, _ = pictures(2, 3, side=64)
     assert torch.equal(models.restore("imagenet", "resnet18-adversarial")(images), logits(network18, images))
     rewritten.write_bytes(rewritten.read_bytes()[:-1] + b"\1")
@@ -353,7 +353,7 @@ def test_what_is_not_a_checkpoint(make, folder):
     with pytest.raises(ValueError, match=r"cannot be read safely"):
         models.restore("imagenet", "resnet18-adversarial")
     with pytest.raises(ValueError, match=r"eps4\.0\.ckpt is (damaged or not a checkpoint|a program)"):
-        imagenet.convert(path)
+        imagenet_weights.convert(path)
     assert [each.name for each in folder.iterdir()] == [path.name]
 
 
@@ -361,7 +361,7 @@ def test_damaged_weights_of_safetensors(tmp_path):
     path = tmp_path / "weights.safetensors"
     path.write_bytes(b"half")
     with pytest.raises(ValueError, match=r"weights\.safetensors are damaged"):
-        imagenet.read_tensors(path)
+        imagenet_weights.read_tensors(path)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet101-standard", "resnet18-smoothed", ""])
@@ -428,13 +428,13 @@ def names(folder: Path) -> list[str]:
 
 def test_download_records_the_checksum(server, tmp_path):
     path = tmp_path / "new" / "weights.ckpt"
-    imagenet.download(server.address, path)
+    imagenet_weights.download(server.address, path)
     assert path.read_bytes() == CONTENT and names(path.parent) == ["weights.ckpt", "weights.ckpt.sha256"]
-    assert imagenet.beside(path).read_text() == f"{imagenet.sha256(path)}  weights.ckpt\n"
-    imagenet.check(path)
+    assert imagenet_weights.beside(path).read_text() == f"{imagenet_weights.sha256(path)}  weights.ckpt\n"
+    imagenet_weights.check(path)
     path.write_bytes(CONTENT[:-1] + b"x")
     with pytest.raises(ValueError, match=r"weights\.ckpt are truncated or altered: their SHA-256 is"):
-        imagenet.check(path)
+        imagenet_weights.check(path)
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["by ranges", "without ranges"])
@@ -442,10 +442,10 @@ def test_an_interrupted_download_is_gone_on_with(plain, server, tmp_path):
     path = tmp_path / "weights.ckpt"
     server.breaks, server.plain = 30_000, plain
     with pytest.raises(OSError, match=r"weights\.ckpt\.part has 30000 of 102400 bytes: run it again"):
-        imagenet.download(server.address, path)
+        imagenet_weights.download(server.address, path)
     assert names(tmp_path) == ["weights.ckpt.part"]
     server.breaks = None
-    imagenet.download(server.address, path)
+    imagenet_weights.download(server.address, path)
     assert path.read_bytes() == CONTENT and server.ranges == [None, "bytes=30000-"]
     assert names(tmp_path) == ["weights.ckpt", "weights.ckpt.sha256"]
 
@@ -453,33 +453,33 @@ def test_an_interrupted_download_is_gone_on_with(plain, server, tmp_path):
 def test_a_part_that_is_too_long_is_begun_anew(server, tmp_path):
     path = tmp_path / "weights.ckpt"
     path.with_name("weights.ckpt.part").write_bytes(CONTENT + b"x")
-    imagenet.download(server.address, path)
+    imagenet_weights.download(server.address, path)
     assert path.read_bytes() == CONTENT and server.ranges == [f"bytes={len(CONTENT) + 1}-", None]
 
 
 @pytest.mark.parametrize("right", [True, False])
 def test_torchvisions_names_tell_the_checksum(right, server, tmp_path):
     (tmp_path / "content").write_bytes(CONTENT)
-    digits = imagenet.sha256(tmp_path / "content")[:8] if right else "0badc0de"
+    digits = imagenet_weights.sha256(tmp_path / "content")[:8] if right else "0badc0de"
     path = tmp_path / "new" / f"resnet18-{digits}.pth"
     if right:
-        imagenet.download(server.address, path)
+        imagenet_weights.download(server.address, path)
         assert path.read_bytes() == CONTENT
     else:
         with pytest.raises(ValueError, match=r"truncated or altered: .* it was to be 0badc0de; remove the file"):
-            imagenet.download(server.address, path)
+            imagenet_weights.download(server.address, path)
         assert names(path.parent) == []
 
 
 def test_missing_weights_are_downloaded_once(server, local, monkeypatch):
     """The address of the file is that of the table; a failure names it and the folders, and leaves nothing."""
-    monkeypatch.setitem(imagenet.WEIGHTS, "vgg16-standard", server.address.replace("file", "none"))
+    monkeypatch.setitem(imagenet_weights.WEIGHTS, "vgg16-standard", server.address.replace("file", "none"))
     with pytest.raises(
         FileNotFoundError, match=r"weights none of imagenet/vgg16-standard are not in .*weights, and not"
     ):
         models.load("imagenet", "vgg16-standard")
     assert not local.exists()
-    monkeypatch.setitem(imagenet.WEIGHTS, "vgg16-standard", server.address)
+    monkeypatch.setitem(imagenet_weights.WEIGHTS, "vgg16-standard", server.address)
     for _ in range(2):
         with pytest.raises(ValueError, match=r"cannot be read safely"):
             models.load("imagenet", "vgg16-standard")
@@ -487,57 +487,59 @@ def test_missing_weights_are_downloaded_once(server, local, monkeypatch):
 
 
 def test_addresses_carry_what_is_checked():
-    assert set(imagenet.WEIGHTS) == {
-        f"{each}-{how}" for each in imagenet.NETWORKS for how in ("standard", "adversarial")
+    assert set(imagenet_weights.WEIGHTS) == {
+        f"{each}-{how}" for each in imagenet_weights.NETWORKS for how in ("standard", "adversarial")
     }
-    for address in imagenet.WEIGHTS.values():
+    for address in imagenet_weights.WEIGHTS.values():
         if "huggingface" not in address and "://" in address:
-            assert imagenet.re.search(r"-[0-9a-f]{8}\.pth$", address)
+            assert imagenet_weights.re.search(r"-[0-9a-f]{8}\.pth$", address)
 
 
 # From end to end.
 
 
-def test_interactions_of_images_by_the_command_line(network18, folder, tmp_path, monkeypatch):
-    """The paper's size: 224×224 pixels, 16×16 players. The labels are what the random network says."""
-    torch.save({"model": published(network18.state_dict())}, folder / "resnet18_linf_eps4.0.ckpt")
-    noise = np.random.default_rng(0).integers(0, 256, (3, 7, 7, 3), dtype=np.uint8)
-    rows = []
-    for row, pixels in enumerate(noise):
-        path = tmp_path / "images" / f"{row}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(pixels).resize((256, 256)).save(path)
-        rows.append(f"{row}.png,{int(logits(network18, imagenet.read_image(path)[None] / 255).argmax())}")
-    (tmp_path / "images" / "labels.csv").write_text("\n".join(rows))
-    monkeypatch.setattr("lib.results.WORK", tmp_path / "work")
+def measured_by_command(network, weights, images, out):
+    """Puts the network among the public ``weights``, labels the ``images`` as it does, and measures two of them.
+
+    The paper's size: 224×224 pixels, 16×16 players.
+    """
+    torch.save({"model": published(network.state_dict())}, weights / "resnet18_linf_eps4.0.ckpt")
+    files = [(path, int(logits(network, imagenet.read_image(path)[None] / 255).argmax())) for path in images.iterdir()]
+    (images / "labels.csv").write_text("\n".join(f"{path.name},{label}" for path, label in files))
     few = ["--images", "2", "--replicates", "2", "--steps", "1", "--orders", "0.95", "--batch-size", "8"]
-    where = ["--dataset", "imagenet", "--model", "resnet18-adversarial", "--root", str(tmp_path / "images")]
-    done = CliRunner().invoke(app, ["interactions", *few, *where, "--out", str(tmp_path / "out.nc")])
+    where = ["--dataset", "imagenet", "--model", "resnet18-adversarial", "--root", str(images)]
+    done = CliRunner().invoke(app, ["interactions", *few, *where, "--out", str(out)])
     assert done.exit_code == 0, done.output
-    assert "32 forward passes" in done.output and (tmp_path / "out.nc").exists()
+    assert "32 forward passes" in done.output
+    found = results.read(out)
+    assert found.interaction.notnull().all() and (found.steps <= 1).all()
+    changed = found.utility.values[0]
+    assert np.abs(changed).min() > 0, "the attack moved every image"
+
+
+def test_interactions_by_the_command_line(network18, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "WORK", tmp_path / "work")
+    noise = np.random.default_rng(0).integers(0, 256, (3, 7, 7, 3), dtype=np.uint8)
+    (tmp_path / "images").mkdir()
+    for row, pixels in enumerate(noise):
+        Image.fromarray(pixels).resize((256, 256)).save(tmp_path / "images" / f"{row}.png")
+    measured_by_command(network18, folder, tmp_path / "images", tmp_path / "out.nc")
 
 
 @pytest.mark.skipif(not SAMPLE.exists(), reason="the sample of ImageNet is not at hand")
-def test_interactions_of_the_sample(network18, local, tmp_path):
+def test_interactions_of_the_sample(network18, folder, tmp_path, monkeypatch):
     """Two hundred photographs, one a class, of which some are measured; the list of wnids is made up but for theirs."""
     with zipfile.ZipFile(SAMPLE) as archive:
         members = [name for name in archive.namelist() if name.endswith(".JPEG")]
         archive.extractall(tmp_path, members[::20])
+        (tmp_path / "photographs").mkdir()
+        for name in members[:3]:
+            (tmp_path / "photographs" / Path(name).name).write_bytes(archive.read(name))
     place = tmp_path / "imagenet_sample"
     wnids = sorted({Path(name).parent.name for name in members})
     (place / "wnids.txt").write_text("\n".join(wnids + WNIDS[: 1000 - len(wnids)]))
     data = datasets.load("imagenet", root=place)
     assert len(wnids) == 200 and data.images.shape == (10, 3, 224, 224)
     assert data.labels.tolist() == list(range(800, 1000, 20)), "the made-up wnids come before all real ones"
-    images, labels = data.batch(slice(2))
-    measured = experiments.measure(
-        network18,
-        images[None],
-        labels,
-        baseline=experiments.baseline("mean", data),
-        orders=[127],
-        rows=[0, 1],
-        replicates=2,
-        batch_size=8,
-    )
-    assert measured.mean().shape == (1, 2, 1) and measured.mean().isfinite().all() and measured.passes == 16
+    monkeypatch.setattr(results, "WORK", tmp_path / "work")
+    measured_by_command(network18, folder, tmp_path / "photographs", tmp_path / "out.nc")

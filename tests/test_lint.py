@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from lib import book
+from lib.notebooks import ROOT
 
 
 @pytest.mark.parametrize("tool", [["ruff", "check"], ["mypy"]], ids=" ".join)
 def test_code_passes(tool: list[str]):
-    done = subprocess.run([sys.executable, "-m", *tool], cwd=book.ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", *tool], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

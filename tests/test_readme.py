@@ -17,7 +17,7 @@ from papermill import inspect_notebook
 from PIL import Image
 
 from lib import claims, results
-from lib.book import ROOT
+from lib.notebooks import ROOT
 from lib.results import reached
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -59,6 +59,8 @@ def test_an_attack_that_was_not_measured_is_named():
     )
     with pytest.raises(ValueError, match="has no attack 'untargetted 8': choose one of untargeted 8"):
         results.reached(measured, "untargetted 8")
+    with pytest.raises(ValueError, match="has no attack 'untargeted 8': it is of no attack"):
+        results.reached(xr.Dataset({"strength": ("image", [0.1])}), "untargeted 8")
 
 
 def test_reached_are_the_images_that_count():

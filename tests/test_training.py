@@ -181,6 +181,12 @@ def test_a_seed_that_no_measurement_takes_is_refused():
 # Training.
 
 
+def test_training_leaves_the_global_generator_alone():
+    state = torch.get_rng_state()
+    training.train(toy(), training.Recipe(epochs=1, width=4), device=CPU)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 @RECIPES
 def test_training_learns_an_easy_task(about):
     data = toy(channels=3)

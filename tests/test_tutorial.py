@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from lib.book import ROOT
+from lib.notebooks import ROOT
 
 
 @pytest.fixture

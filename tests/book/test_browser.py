@@ -9,13 +9,13 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from lib import book
+from lib.notebooks import ROOT, chapters, notebooks
 
-PAGES = [*(chapter.with_suffix(".html") for chapter in book.chapters()), Path("search.html")]
+PAGES = [*(chapter.with_suffix(".html") for chapter in chapters()), Path("search.html")]
 WIDGET_PAGES = [
     notebook.with_suffix(".html")
-    for notebook in book.notebooks()
-    if "widgets" in nbformat.read(book.ROOT / notebook, as_version=4).metadata
+    for notebook in notebooks()
+    if "widgets" in nbformat.read(ROOT / notebook, as_version=4).metadata
 ]
 PATIENCE = 120_000  # milliseconds, for a busy machine
 DESK = {"width": 1440, "height": 900}

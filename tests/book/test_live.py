@@ -14,24 +14,22 @@ import papermill
 import pytest
 from playwright.sync_api import Browser, expect
 
-from lib import book
+from lib.notebooks import ROOT, notebooks
 
 PATIENCE = 300_000  # milliseconds: the chapter runs meanwhile
 SMALL = {"images": 3, "replicates": 4}
-CHAPTER = next(
-    chapter for chapter in book.notebooks() if "widgets" in nbformat.read(book.ROOT / chapter, as_version=4).metadata
-)
+CHAPTER = next(chapter for chapter in notebooks() if "widgets" in nbformat.read(ROOT / chapter, as_version=4).metadata)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder like the repository's, with a chapter whose outputs are gone and whose run is short."""
-    (tmp_path / "lib").symlink_to(book.ROOT / "lib")
-    (tmp_path / "data").symlink_to(book.ROOT / "data")
+    (tmp_path / "lib").symlink_to(ROOT / "lib")
+    (tmp_path / "data").symlink_to(ROOT / "data")
     (tmp_path / "book").mkdir()
-    notebook = nbformat.read(book.ROOT / CHAPTER, as_version=4)
+    notebook = nbformat.read(ROOT / CHAPTER, as_version=4)
     del notebook.metadata["widgets"]
-    small = {name: value for name, value in SMALL.items() if name in papermill.inspect_notebook(book.ROOT / CHAPTER)}
+    small = {name: value for name, value in SMALL.items() if name in papermill.inspect_notebook(ROOT / CHAPTER)}
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
@@ -52,7 +50,7 @@ def lab(folder: Path) -> Iterator[str]:
     settings = {
         "JUPYTER_CONFIG_DIR": str(folder / "config"),
         "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
-        "PYTHONPATH": str(book.ROOT),
+        "PYTHONPATH": str(ROOT),
     }
     log = folder / "log.txt"
     with log.open("w") as writing:

@@ -12,7 +12,8 @@ import xarray as xr
 import yaml
 from bs4 import BeautifulSoup
 
-from lib import book, results
+from lib import results
+from lib.notebooks import ROOT, chapters, notebooks
 
 LOADING = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src", "object": "data"}
 
@@ -64,7 +65,7 @@ def test_pictures_say_what_they_show(site: Path, pages: dict[Path, BeautifulSoup
 
 
 def test_each_figure_of_a_chapter_has_a_caption_of_its_own(site: Path, pages: dict[Path, BeautifulSoup]):
-    for notebook in book.notebooks():
+    for notebook in notebooks():
         page = pages[site / notebook.with_suffix(".html")]
         figures = [image.find_parent("figure") for image in page.select(".cell_output img:not(.widget-image)")]
         assert all(figures), f"{notebook}: set mystnb: {{figure: {{caption: …}}}} in the metadata of each cell"
@@ -82,23 +83,23 @@ def test_citations_say_what_they_cite_under_the_pointer(site: Path, pages: dict[
 
 
 def test_each_notebook_page_says_how_to_run_it_and_offers_it(site: Path, pages: dict[Path, BeautifulSoup]):
-    for notebook in book.notebooks():
+    for notebook in notebooks():
         page = pages[site / notebook.with_suffix(".html")]
         (line,) = re.findall(r"^papermill .*$", page.find("article").get_text(), flags=re.MULTILINE)
         program, read, written, option, setting, *value = shlex.split(line)
         assert (program, read, written) == ("papermill", str(notebook), f"build/{notebook.name}")
         asked = {setting: value} if option == "-p" else yaml.safe_load(setting)
         assert (option, len(value)) in (("-p", 1), ("-y", 0))
-        assert asked.keys() <= papermill.inspect_notebook(book.ROOT / notebook).keys()
+        assert asked.keys() <= papermill.inspect_notebook(ROOT / notebook).keys()
         assert all(isinstance(each, list) and each for each in asked.values()), asked
         (download,) = page.select("a.btn-download-source-button")
         offered = (site / notebook).parent / download["href"]
         cells = nbformat.read(offered.resolve(), as_version=4).cells
-        assert {cell.id for cell in cells} > {cell.id for cell in nbformat.read(book.ROOT / notebook, 4).cells}
+        assert {cell.id for cell in cells} > {cell.id for cell in nbformat.read(ROOT / notebook, 4).cells}
 
 
 def test_each_page_has_search_and_a_switch_for_dark_mode(site: Path, pages: dict[Path, BeautifulSoup]):
-    for chapter in book.chapters():
+    for chapter in chapters():
         page = pages[site / chapter.with_suffix(".html")]
         assert page.select("form.bd-search input[type=search]") and page.select("button.theme-switch-button")
 
@@ -106,7 +107,7 @@ def test_each_page_has_search_and_a_switch_for_dark_mode(site: Path, pages: dict
 def test_library_page_has_every_module(site: Path, pages: dict[Path, BeautifulSoup]):
     page = pages[site / "book" / "api.html"]
     found = {heading.get_text().rstrip("#") for heading in page.select("article h2")}
-    assert found == {f"lib.{path.stem}" for path in (book.ROOT / "lib").glob("*.py") if path.stem != "__init__"}
+    assert found == {f"lib.{path.stem}" for path in (ROOT / "lib").glob("*.py") if path.stem != "__init__"}
     assert page.find(id="lib.estimators.order_means")
 
 
@@ -128,4 +129,4 @@ def test_tables_hold_every_published_number(site: Path, pages: dict[Path, Beauti
 
 def test_running_times_of_every_notebook(site: Path):
     text = (site / "book" / "runtimes.html").read_text(encoding="utf-8")
-    assert all(str(notebook) in text for notebook in book.notebooks())
+    assert all(str(notebook) in text for notebook in notebooks())
