@@ -12,10 +12,10 @@ from lib.datasets import LOCAL_DATA, MODELNET10
 from lib.files import console, replacing
 
 
-def convert(folder: Path, *, path: Path = LOCAL_DATA / "modelnet10" / MODELNET10, seed: int = 0) -> Path:
+def convert(folder: Path, *, path: Path = LOCAL_DATA / "modelnet10" / MODELNET10) -> Path:
     """Sample every mesh ``<class>/<train or test>/*.off`` of the folder, and write them to ``path``, which it returns.
 
-    A mesh takes its draws from the seed and its place in the sorted list. Raises ValueError where a split of a class
+    A mesh takes its draws from its place in the sorted list. Raises ValueError where a split of a class
     has no mesh, or there is a file at ``path`` already.
     """
     if path.exists():
@@ -36,7 +36,7 @@ def convert(folder: Path, *, path: Path = LOCAL_DATA / "modelnet10" / MODELNET10
             raise ValueError(f"no meshes *.off in {where}: unpack ModelNet10.zip and give the folder of its classes")
     every = [file for files in found.values() for file, _ in files]
     clouds = [
-        sample_mesh(file, seed=seed * len(every) + number).half().numpy()
+        sample_mesh(file, seed=number).half().numpy()
         for number, file in enumerate(track(every, description=f"clouds of {folder.name}", console=console))
     ]
     parts = dict(zip(found, np.split(np.stack(clouds), [len(found["train"])]), strict=True))
