@@ -109,6 +109,18 @@ def list_datasets() -> None:
     console.print(table)
 
 
+@app.command(epilog="Example: [bold]python -m lib clouds ModelNet10[/bold]")
+def clouds(folder: Annotated[Path, typer.Argument(help="the unpacked ModelNet10.zip, a folder a class")]) -> None:
+    """Make point clouds of ModelNet10's meshes: data/datasets/modelnet10/modelnet10_1024.npz."""
+    console.print(f"written to {meshes.convert(folder)}")
+
+
+@app.command(epilog="Example: [bold]python -m lib convert resnet18_linf_eps4.0.ckpt[/bold]")
+def convert(file: Annotated[Path, typer.Argument(help="a checkpoint of PyTorch")]) -> None:
+    """Rewrite an ImageNet checkpoint that PyTorch does not read safely as tensors alone, beside it."""
+    console.print(f"written to {imagenet_weights.convert(file)}")
+
+
 @app.command(epilog="Example: [bold]python -m lib train --dataset photos --model resnet18-standard --seed 3[/bold]")
 def train(
     dataset: DatasetName = "photos",
@@ -472,18 +484,6 @@ def list_results() -> None:
         about = [str(found.attrs.get(name, "")) for name in ("passes", "date", "code_revision")]
         table.add_row(dataset, model, experiment, *sizes, *about)
     console.print(table)
-
-
-@app.command(epilog="Example: [bold]python -m lib clouds ModelNet10[/bold]")
-def clouds(folder: Annotated[Path, typer.Argument(help="the unpacked ModelNet10.zip, a folder a class")]) -> None:
-    """Make point clouds of ModelNet10's meshes: data/datasets/modelnet10/modelnet10_1024.npz."""
-    console.print(f"written to {meshes.convert(folder)}")
-
-
-@app.command(epilog="Example: [bold]python -m lib convert resnet18_linf_eps4.0.ckpt[/bold]")
-def convert(file: Annotated[Path, typer.Argument(help="a checkpoint of PyTorch")]) -> None:
-    """Rewrite an ImageNet checkpoint that PyTorch does not read safely as tensors alone, beside it."""
-    console.print(f"written to {imagenet_weights.convert(file)}")
 
 
 @app.command(epilog="Example: [bold]python -m lib claims[/bold]")
