@@ -348,7 +348,7 @@ ABOUT = {
     ),
     "modelnet10": (
         "3,991 train, 908 test, clouds of 1,024 points, 3×1024×1",
-        f"root, ${DATA_VARIABLE} or data/datasets",
+        f"root, ${DATA_VARIABLE} or data/datasets; 'python -m lib clouds' makes them of meshes",
     ),
     "imagenet": (
         f"{imagenet.LIMIT:,} test, drawn from the validation images, 3×224×224",

@@ -14,7 +14,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from lib import experiments, game, information, models, players, results, sampling, spectrum
+from lib import datasets, experiments, game, information, models, players, results, sampling, spectrum
 from lib.attacks import pgd
 from lib.defenses import Defense, cutout, dropout, recognised, recover
 from lib.detection import DISPERSIONS, Detection, detect, dispersion, is_exact, sample_attributions
@@ -340,11 +340,11 @@ def defenses(
         )
     if not 1 <= asked.games <= asked.images:
         raise ValueError(f"games are played on 1 to all {asked.images} images; got {asked.games}")
-    subjects = experiments.subjects(
-        asked.dataset, asked.model, asked.images, masked="mean", seed=asked.seed, device=device, root=root
-    )
-    model, baseline = subjects.model, subjects.baseline
-    rows, images, labels = subjects.rows, subjects.images, subjects.labels
+    model = models.load(asked.dataset, asked.model, device=device)
+    data = datasets.load(asked.dataset, "test", root=root)
+    experiments.refuse_clouds(data)
+    subjects = experiments.subjects(model, data, asked.images, masked="mean", seed=asked.seed)
+    rows, images, labels, baseline = subjects.rows, subjects.images, subjects.labels, subjects.baseline
 
     def of_images(chosen: Tensor) -> xr.Dataset:
         x, y, which = images[chosen], labels[chosen], rows[chosen.cpu()].tolist()

@@ -126,28 +126,20 @@ class Subjects:
         return [*self.model.state_dict().values(), self.images, self.baseline]
 
 
-def subjects(
-    dataset: str,
-    model: str,
-    count: int,
-    *,
-    masked: str,
-    seed: int,
-    device: torch.device,
-    root: str | Path | None,
-    clouds: bool = False,
-) -> Subjects:
-    """Load what is measured: ``count`` images of the test split, ``masked`` by a baseline that all of them share.
+def subjects(model: nn.Module, data: Dataset, count: int, *, masked: str, seed: int) -> Subjects:
+    """``count`` images of the data, as ``correct_images`` has them, ``masked`` by a baseline that all of them share.
 
-    Raises ValueError for an unknown model or baseline, more images than the model classifies right, and point clouds
-    where what is measured is not of ``clouds``.
+    Raises ValueError as that does, and for an unknown baseline.
     """
-    network = models.load(dataset, model, device=device)
-    data = datasets.load(dataset, "test", root=root)
-    if datasets.is_cloud(data.images) and not clouds:
+    reference = baseline(masked, data)
+    rows, images, labels = correct_images(model, data, count, seed=seed)
+    return Subjects(model, rows, images, labels, reference.to(images))
+
+
+def refuse_clouds(data: Dataset) -> None:
+    """Raise ValueError for point clouds, where what is measured is of images alone."""
+    if datasets.is_cloud(data.images):
         raise ValueError(f"this is measured on images, whose cells are the players; {data.name} has point clouds")
-    reference = baseline(masked, data).to(device)
-    return Subjects(network, *correct_images(network, data, count, seed=seed), reference)
 
 
 def player_count(images: Tensor, *, grid: int) -> int:
@@ -272,10 +264,10 @@ def attack_goal(name: str, *, goals: Collection[str] = GOALS) -> tuple[str, floa
         level = -1.0
     allowed = 0 < level < inf and not (goal == "steps" and level % 1) and not (goal == "epsilon" and level > 255)
     if goal not in goals or not allowed:
+        elsewhere = "" if controls.CONTROLS.keys() <= set(goals) else "; 'interactions' alone measures controls"
         raise ValueError(
-            f"unknown attack {name!r}: write one of {', '.join(goals)} and a number above 0: "
-            "a utility, of 'steps' their number, of 'epsilon' 255ths up to 255 "
-            "(controls are measured by 'interactions' alone)"
+            f"unknown attack {name!r}: write one of {', '.join(goals)} and a finite number above 0: "
+            f"a utility, of 'steps' a whole number of them, of 'epsilon' 255ths up to 255{elsewhere}"
         )
     return goal, level
 

@@ -120,7 +120,9 @@ class MaskingGame:
         baselines = baseline.expand(images.shape[-4:])
         check_images(baselines, what="baselines")
         every = [players] if isinstance(players, Players) else list(players)
-        if not every or (not isinstance(players, Players) and len(every) != images.shape[-4]):
+        if not images.shape[-4]:
+            raise ValueError("a game is of at least one image; got none")
+        if not isinstance(players, Players) and len(every) != images.shape[-4]:
             raise ValueError(f"a sequence of players has one an image; got {len(every)} for {images.shape[-4]} images")
         for each in every:
             if images.shape[-2:] != each.partition.shape:
@@ -130,6 +132,8 @@ class MaskingGame:
                 )
             if each.n != every[0].n:
                 raise ValueError(f"every image must have the same number of players; got {every[0].n} and {each.n}")
+        if all(each is every[0] for each in every):
+            every = every[:1]  # common to the images
         batch_size = BATCH.get(images.device.type, BATCH["cuda"]) if batch_size is None else batch_size
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")

@@ -17,7 +17,7 @@ from torchvision.transforms import functional as tv_functional
 LIMIT = 1000
 """Validation images drawn, by a seed, and kept in memory: 150 kB each, 600 kB as float32."""
 
-# The names of the 1000 classes in the order of their sorted wnids, which is that of all weights below.
+# The names of the 1000 classes in the order of their sorted wnids, which is that of all public weights.
 CLASSES: tuple[str, ...] = tuple(tv_models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
 
 

@@ -20,7 +20,7 @@ def convert(folder: Path, *, path: Path = LOCAL_DATA / "modelnet10" / MODELNET10
     """
     if path.exists():
         raise ValueError(f"{path} is there already: move it away to have it made anew")
-    classes = sorted(each.name for each in folder.glob("*/") if each.is_dir() and not each.name.startswith("."))
+    classes = sorted(each.name for each in folder.glob("[!.]*/"))
     found = {
         split: [
             (file, label)

@@ -147,6 +147,8 @@ TITLES = {
     "pointnet2": "PointNet++",
 }
 """What the paper calls the architectures."""
+FULL_WIDTH = {name: 48 if name == "densenet161" else 64 for name in ARCHITECTURES if name != "pointnet2"}
+"""The ``width`` of the image architectures as they were published."""
 ON_CARD = {"architecture", "options", "sha256", "recipe", "clean_accuracy", "pgd20_accuracy", "device"}
 """What a model card must have: what reads them asks for no more."""
 TRAININGS = {"standard": "standard", "adversarial": "adversarially trained", "smoothed": "trained on noise"}

@@ -27,7 +27,7 @@ def notebooks(root: Path = ROOT) -> list[Path]:
 
 
 def tidy(path: Path, root: Path) -> None:
-    """Take out of an executed notebook what differs from run to run: times, paths, random widget ids.
+    """Take out of an executed notebook what differs from run to run: times, paths, addresses, random widget ids.
 
     What a cell glues for another page without showing it comes last: the lines printed around it make one block.
     """
@@ -41,7 +41,7 @@ def tidy(path: Path, root: Path) -> None:
         if not part.metadata.get("tags", True):
             del part.metadata["tags"]
     notebook.metadata.language_info.pop("version", None)
-    text = nbformat.writes(notebook).replace(f"{root}/", "")
+    text = re.sub(r" at 0x[0-9a-f]+>", ">", nbformat.writes(notebook).replace(f"{root}/", ""))
     for number, model in enumerate(_widget_ids(notebook)):
         text = text.replace(model, f"{number:032x}")
     nbformat.write(nbformat.reads(text, as_version=4), path)

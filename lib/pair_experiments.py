@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from lib import experiments, game, results, sampling
+from lib import datasets, experiments, game, models, results, sampling
 
 
 @dataclass(frozen=True)
@@ -88,17 +88,13 @@ def setting(
 ) -> Setting:
     """Load what a measurement of single pairs needs.
 
-    Raises ValueError as ``experiments.subjects`` and ``experiments.player_count`` do, and for wrong orders.
+    Raises ValueError as ``experiments.subjects`` and ``experiments.player_count`` do, for wrong orders, and for point
+    clouds where what is measured is not of ``clouds``.
     """
-    subjects = experiments.subjects(
-        asked.dataset,
-        asked.model,
-        asked.images,
-        masked=asked.baseline,
-        seed=asked.seed,
-        device=device,
-        root=root,
-        clouds=clouds,
-    )
-    orders = sampling.orders(experiments.player_count(subjects.images, grid=asked.grid), asked.fractions)
+    model = models.load(asked.dataset, asked.model, device=device)
+    data = datasets.load(asked.dataset, "test", root=root)
+    if not clouds:
+        experiments.refuse_clouds(data)
+    orders = sampling.orders(experiments.player_count(data.images, grid=asked.grid), asked.fractions)
+    subjects = experiments.subjects(model, data, asked.images, masked=asked.baseline, seed=asked.seed)
     return Setting(asked, subjects, orders, batch_size)

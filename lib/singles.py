@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from lib import experiments, game, players, results
+from lib import datasets, experiments, game, models, players, results
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,10 @@ def players_alone(
     Raises ValueError for point clouds, an attack unknown or named twice, a wrong baseline, or too few images.
     """
     experiments.check_attack_names(asked.attacks)
-    subjects = experiments.subjects(
-        asked.dataset, asked.model, asked.images, masked=asked.baseline, seed=asked.seed, device=device, root=root
-    )
+    model = models.load(asked.dataset, asked.model, device=device)
+    data = datasets.load(asked.dataset, "test", root=root)
+    experiments.refuse_clouds(data)
+    subjects = experiments.subjects(model, data, asked.images, masked=asked.baseline, seed=asked.seed)
     grid = players.grid(*subjects.images.shape[-2:], side=asked.grid)
 
     def block(chosen: Tensor) -> xr.Dataset:

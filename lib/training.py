@@ -206,7 +206,7 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
     generator = torch.Generator().manual_seed(about.seed)
     mean, deviation = normalization(data)
     options = {"classes": len(data.classes), "mean": mean, "deviation": deviation, "width": about.width}
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng():
         torch.manual_seed(about.seed)
         model = models.build(about.architecture, **options)
     model = model.to(device)

@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 import torch
 from hypothesis import settings
+from nbformat.v4 import new_code_cell, new_notebook
 from torch import Tensor, nn
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
@@ -129,3 +131,31 @@ def tiny(
     monkeypatch.setattr(results, "WORK", tmp_path / "work")
     monkeypatch.setitem(datasets.LOADERS, "tiny", lambda split, root: data)
     return data
+
+
+@pytest.fixture
+def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """data/datasets in an empty folder, no environment variable: only what a test puts there can be found."""
+    monkeypatch.delenv(datasets.DATA_VARIABLE, raising=False)
+    monkeypatch.setattr(datasets, "LOCAL_DATA", tmp_path / "local")
+    return tmp_path / "local"
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The root of a book, on a machine without npm."""
+    monkeypatch.setenv("PATH", "")
+    return tmp_path
+
+
+@pytest.fixture
+def write(root: Path) -> Callable[[str], None]:
+    """Makes a book whose one notebook, book/chapter.ipynb, has one cell."""
+
+    def make(source: str) -> None:
+        (root / "book").mkdir(exist_ok=True)
+        (root / "_toc.yml").write_text("format: jb-book\nroot: book/chapter\n")
+        (root / "_config.yml").write_text("title: A book\nexecute: {execute_notebooks: 'off'}\nsphinx: {config: {}}\n")
+        nbformat.write(new_notebook(cells=[new_code_cell(source, id="only")]), root / "book" / "chapter.ipynb")
+
+    return make

@@ -135,6 +135,13 @@ def test_entropies_begin_at_the_baseline_and_end_at_the_image(model, pair):
         assert np.allclose(whole.entropy[k], information.predicted_entropy(logits, labels), atol=1e-5)
 
 
+def test_entropies_of_outputs_that_are_no_numbers_are_refused(model, pair, monkeypatch):
+    variants, labels = pair
+    monkeypatch.setattr(game, "log_probability", lambda logits, labels: torch.full(labels.shape, torch.nan))
+    with pytest.raises(ValueError, match="v is not a finite number in some coalition"):
+        parts.entropies(model, variants, labels, baseline=BASELINE, rows=ROWS, seed=0, points=3, grid=4)
+
+
 def test_entropies_between_are_means_over_chains(model, pair):
     """The first chain of two is the one that is drawn alone."""
     variants, labels = pair

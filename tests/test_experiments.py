@@ -180,7 +180,7 @@ def test_images_are_chosen_by_the_seed_among_the_correct_ones(tiny):
         ({"model": "vgg"}, "unknown model 'vgg' for the dataset 'tiny': choose one of resnet18-standard"),
         (
             {"attacks": ("sideways 8",)},
-            "unknown attack 'sideways 8': write one of untargeted, .*shuffled.* and a number",
+            "unknown attack 'sideways 8': write one of untargeted, .*shuffled.* and a finite number",
         ),
         ({"attacks": ("untargeted",)}, "unknown attack 'untargeted'"),
         ({"epsilon": -0.1}, "epsilon must be at least 0"),
@@ -203,9 +203,9 @@ def test_images_are_chosen_by_the_seed_among_the_correct_ones(tiny):
         ({"attacks": "untargeted 8"}, "attacks are a list of at least one, .*; got 'untargeted 8'"),
         ({"attacks": ("untargeted 1", "untargeted 1")}, "each attack is measured once; got untargeted 1, untargeted 1"),
         ({"attacks": ("untargeted 1", "untargeted 1.0")}, "each attack is measured once; got untargeted 1, untargeted"),
-        ({"attacks": ("untargeted inf",)}, "unknown attack 'untargeted inf'"),
+        ({"attacks": ("untargeted inf",)}, "unknown attack 'untargeted inf': .* and a finite number above 0"),
         ({"attacks": ("epsilon 256",)}, "unknown attack 'epsilon 256': .* of 'epsilon' 255ths up to 255"),
-        ({"attacks": ("steps 1.5",)}, "unknown attack 'steps 1.5'"),
+        ({"attacks": ("steps 1.5",)}, "unknown attack 'steps 1.5': .* of 'steps' a whole number of them"),
         ({"seed": -1}, "a seed is an integer from 0 to 2"),
         (
             {"grid": 1, "fractions": (0.5,), "design": "signed_groups"},
@@ -218,6 +218,18 @@ def test_wrong_input_gives_one_clear_error_and_writes_nothing(tiny, changes, mes
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         experiments.order_curves(replace(ASKED, **changes), device=CPU)
     assert not results.WORK.exists() or not list(results.WORK.rglob("*.nc*"))
+
+
+def test_the_greatest_epsilon_is_an_attack():
+    assert experiments.attack_goal("epsilon 255") == ("epsilon", 255.0)
+
+
+@pytest.mark.parametrize("what", ["disentanglement", "contexts"])
+def test_orders_are_refused_before_any_image_is_classified(what, tiny, monkeypatch):
+    monkeypatch.setattr(experiments, "correct_images", lambda *_, **__: pytest.fail("classified before"))
+    measure, question, quick = MEASUREMENTS[what]
+    with pytest.raises(ValueError, match=r"given as a fraction of n−2 in \[0, 1\]; got 2"):
+        measure(question(dataset="tiny", **quick | {"fractions": (2.0,)}), device=CPU)
 
 
 def test_published_results_come_from_the_checkpoints_at_hand():
@@ -283,7 +295,8 @@ def test_baselines_by_name(tiny):
 @pytest.mark.parametrize("name", ["steps 2.5", "steps 0", "steps", "step 3", "epsilon 0", "untargeted nan"])
 def test_unknown_attacks(tiny, name):
     with pytest.raises(
-        ValueError, match=r"unknown attack .*write one of untargeted, targeted, steps, epsilon and a number above 0"
+        ValueError,
+        match=r"unknown attack .*write one of untargeted, targeted, steps, epsilon and a finite",
     ):
         experiments.attack(models.load("tiny", "resnet18-standard"), *tiny.batch(slice(0, 2)), name)
 

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -277,6 +278,33 @@ def test_players_of_each_image_that_are_all_the_same(network, pictures):
     grid, coalitions, baseline = players.grid(8, 8, side=2), coalitions_of(2, 5, 4), torch.zeros(1, 8, 8)
     one, each = (game.MaskingGame(model, of, images, labels, baseline=baseline) for of in (grid, [grid, grid]))
     assert torch.equal(one(coalitions), each(coalitions))
+    assert len(each.partitions) == 1, "no copy for each image"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            torch.zeros(2, 5).long(),
+            r"a float tensor \(\.\.\., 2, 5\), a value for each coalition .*; got \(2, 5\) of torch\.int64",
+        ),
+        (torch.zeros(2, 4), r"got \(2, 4\) of torch\.float32"),
+        (np.zeros((2, 5)), "got a ndarray"),
+        (torch.full((3, 2, 5), torch.nan), "v is not a finite number in some coalition"),
+    ],
+)
+def test_what_a_game_gives_is_checked_where_it_is_played(values, message):
+    coalitions = coalitions_of(2, 5, 4)
+    assert torch.equal(game.play(lambda _: torch.ones(3, 2, 5), coalitions), torch.ones(3, 2, 5))
+    with pytest.raises(ValueError, match=message):
+        game.play(lambda _: values, coalitions)
+
+
+def test_a_game_of_no_image(network):
+    model, grid = network(), players.grid(8, 8, side=2)
+    for of in (grid, []):
+        with pytest.raises(ValueError, match="a game is of at least one image; got none"):
+            game.MaskingGame(model, of, torch.zeros(0, 1, 8, 8), torch.zeros(0).long(), baseline=torch.zeros(1, 8, 8))
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ def model_net(tmp_path):
             for number in range(count):
                 (folder / f"{name}_{number:04d}.off").write_text(BOX.replace(" 1\n", f" {height}\n", 4))
     (tmp_path / "ModelNet10" / "README.txt").touch()
+    (tmp_path / "ModelNet10" / ".hidden").mkdir()
     return tmp_path / "ModelNet10"
 
 

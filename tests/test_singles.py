@@ -27,6 +27,11 @@ def test_what_is_not_alone_is_the_interactions():
     assert (alone - whole).abs().min() > 1e-3
 
 
+def test_outputs_that_are_no_numbers_are_refused():
+    with pytest.raises(ValueError, match="v is not a finite number in some coalition"):
+        singles.alone_and_whole(lambda coalitions: torch.full(coalitions.shape[:2], torch.nan), 5, images=3)
+
+
 def test_measured_are_the_images_with_one_cell_and_with_all(tiny, monkeypatch):
     found = singles.players_alone(ASKED, device=CPU)
     assert dict(found.sizes) == {"variant": 3, "image": 12, "attack": 2}

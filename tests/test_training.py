@@ -183,7 +183,7 @@ def test_a_seed_that_no_measurement_takes_is_refused():
 
 def test_training_leaves_the_global_generator_alone():
     state = torch.get_rng_state()
-    training.train(toy(), training.Recipe(epochs=1, width=4), device=CPU)
+    training.train(toy(), training.Recipe(epochs=1, width=4, batch_size=8), device=CPU)
     assert torch.equal(torch.get_rng_state(), state)
 
 
