@@ -111,7 +111,7 @@ def list_datasets() -> None:
 
 @app.command(epilog="Example: [bold]python -m lib clouds ModelNet10[/bold]")
 def clouds(folder: Annotated[Path, typer.Argument(help="the unpacked ModelNet10.zip, a folder a class")]) -> None:
-    """Make point clouds of ModelNet10's meshes: data/datasets/modelnet10/modelnet10_1024.npz."""
+    """Make the point clouds of ModelNet10's meshes, in data/datasets/modelnet10."""
     console.print(f"written to {meshes.convert(folder)}")
 
 
