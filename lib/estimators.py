@@ -257,8 +257,6 @@ def _summary(deltas: Sequence[Tensor], *, passes: int) -> PairEstimate:
 
 
 def _check(pairs: Tensor, n: int, orders: Sequence[int], contexts: int, generators: Sequence[torch.Generator]) -> None:
-    if not len(orders):
-        raise ValueError("at least one order is needed; got none")
     check_orders(orders, n)
     if contexts < 1:
         raise ValueError(f"contexts must be at least 1; got {contexts}")

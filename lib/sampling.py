@@ -92,7 +92,9 @@ def orders(n: int, fractions: Sequence[float]) -> list[int]:
 
 
 def check_orders(orders: Sequence[int], n: int) -> None:
-    """Raise ValueError unless every order is an integer in 0..n−2."""
+    """Raise ValueError for no orders, and unless every order is an integer in 0..n−2."""
+    if not len(orders):
+        raise ValueError("at least one order is needed; got none")
     for order in orders:
         if not isinstance(order, int | np.integer) or not 0 <= order <= n - 2:
             raise ValueError(

@@ -128,8 +128,9 @@ def test_contexts_are_common_to_games_of_the_same_seed_and_do_not_depend_on_the_
     ("orders", "contexts", "message"),
     [
         ([0, 5], 1, r"an attribution of 5 players has an order that is an integer in 0\.\.4; got 5"),
-        ([-1], 1, r"an integer in 0\.\.4; got -1"),
-        ([2.0], 1, r"an integer in 0\.\.4; got 2\.0"),
+        ([-1], 1, r"has an order that is an integer in 0\.\.4; got -1"),
+        ([1.5], 1, r"has an order that is an integer in 0\.\.4; got 1\.5"),
+        ([2.0], 1, r"has an order that is an integer in 0\.\.4; got 2\.0"),
         ([], 1, "at least one order is needed; got none"),
         ([1], 0, "contexts must be at least 1; got 0"),
     ],

@@ -296,7 +296,7 @@ def test_baselines_by_name(tiny):
 def test_unknown_attacks(tiny, name):
     with pytest.raises(
         ValueError,
-        match=r"unknown attack .*write one of untargeted, targeted, steps, epsilon and a finite",
+        match=r"unknown attack .*write one of untargeted, targeted, steps, epsilon and a finite number above 0",
     ):
         experiments.attack(models.load("tiny", "resnet18-standard"), *tiny.batch(slice(0, 2)), name)
 
