@@ -73,7 +73,8 @@ Grid = Annotated[int, typer.Option(help="players along a side of the image")]
 BaselineName = Annotated[str, typer.Option(help="masked value: mean, zero or noise; in interactions blur too")]
 ValueName = Annotated[str, typer.Option(help="v: log_probability, logit, margin or other_classes")]
 BatchSize = Annotated[
-    int | None, typer.Option(min=1, help="masked images a forward pass, else as fits the device; changes no number")
+    int | None,
+    typer.Option(min=1, help="masked images a forward pass, else as fits the device; changes rounding alone"),
 ]
 
 

@@ -106,6 +106,7 @@ def loss_gradient(
     """Gradients (B, C, H, W) of each image's loss and the logits (B, classes), by one forward and one backward pass.
 
     They are taken ``models.in_halves``, but in training mode, where the batch counts, at once.
+    Raises ValueError where logits or gradients are not finite: of a NaN the sign is 0, and no attack would move.
     """
 
     def at_once(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,6 +118,8 @@ def loss_gradient(
         return gradient, logits.detach()
 
     gradient, logits = at_once(images, labels) if model.training else models.in_halves(at_once, images, labels)
+    if not (logits.isfinite().all() and gradient.isfinite().all()):
+        raise ValueError("the model gives logits or gradients that are infinite or not a number: nothing can attack it")
     return gradient, logits
 
 

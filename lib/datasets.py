@@ -81,9 +81,9 @@ def load(name: str, split: str = "test", *, root: str | Path | None = None) -> D
 
 def check_images(images: Tensor, *, what: str = "images") -> None:
     """Raise ValueError, which says ``what`` they are, unless ``images`` is a float (B, C, H, W) in [0, 1]."""
-    if images.ndim != 4 or not images.is_floating_point():
+    if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
         raise ValueError(
-            f"{what} must be a float tensor (B, C, H, W); got {tuple(images.shape)} of {images.dtype}: "
+            f"{what} must be a float tensor (B, C, H, W); got {_kind(images)}: "
             "add a batch dimension or convert with images.float() / 255"
         )
     if images.numel() and not (images.min() >= 0 and images.max() <= 1):
@@ -91,6 +91,11 @@ def check_images(images: Tensor, *, what: str = "images") -> None:
             f"{what} must lie in [0, 1]; got values from {images.min():.3g} to {images.max():.3g}: "
             "divide 8-bit images by 255, and leave normalisation to the model"
         )
+
+
+def _kind(given: object) -> str:
+    """What was given where a tensor is wanted, for an error: its shape and type, or the class that it is of."""
+    return f"{tuple(given.shape)} of {given.dtype}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
 
 
 def class_count(logits: Tensor) -> int:
@@ -114,9 +119,9 @@ def check_classes(data: "Dataset", logits: Tensor) -> None:
 
 def check_labels(labels: Tensor, *, images: int, classes: int) -> None:
     """Raise ValueError unless ``labels`` holds one class in 0..classes−1 for each of the ``images``."""
-    if labels.shape != (images,) or labels.dtype != torch.int64:
+    if not isinstance(labels, Tensor) or labels.shape != (images,) or labels.dtype != torch.int64:
         raise ValueError(
-            f"labels must be {images} integers, one an image; got {tuple(labels.shape)} of {labels.dtype} "
+            f"labels must be {images} integers, one an image; got {_kind(labels)} "
             "(wanted is torch.int64, to which .long() converts)"
         )
     if labels.numel() and not (labels.min() >= 0 and labels.max() < classes):

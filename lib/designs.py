@@ -82,7 +82,7 @@ def order_weights(name: str, n: int, order: int, *, group: int | None = None) ->
     elif name == "signed_groups":
         weights = stats.binom.pmf(m, n - 2, order / max(n - 2, 1))
     elif name == "curvature":
-        group = fitted_group(n, order) if group is None else group
+        group = _curvature_group(n, order, group)
         weights = np.clip(group - np.abs(m - order), 0, None) / group**2
     else:
         raise ValueError(f"unknown design {name!r}: choose one of {', '.join(DESIGNS)}")
@@ -184,19 +184,27 @@ def curvature(n: int, *, group: int | None = None) -> Design:
 
     def draw(order: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         check_orders([order], n)
-        size = fitted_group(n, order) if group is None else group
+        size = _curvature_group(n, order, group)
         start = order - size + 1
-        if not (start >= 0 and start + 2 * size <= n):
-            raise ValueError(
-                f"a curvature with two groups of {size} of {n} players reaches the orders "
-                f"{size - 1}..{n - size - 1}; got {order}: choose a smaller group"
-            )
         rank = ranks(torch.rand(count, n, generator=generator))
         context, first = rank < start, rank < start + size
         second = context | ((rank >= start + size) & (rank < start + 2 * size))
         return torch.stack([first | second, first, second, context], 1), torch.full((count,), 1 / size**2)
 
     return draw
+
+
+def _curvature_group(n: int, order: int, group: int | None) -> int:
+    """The players a group of ``curvature`` at an order; raises ValueError for a ``group`` that does not reach it."""
+    if group is None:
+        return fitted_group(n, order)
+    if not 1 <= group <= min(order + 1, n - 1 - order):
+        reached = f"{group - 1}..{n - group - 1}" if 1 <= group <= n // 2 else "none"
+        raise ValueError(
+            f"a curvature with two groups of {group} of {n} players reaches the orders {reached}; got {order}: "
+            "choose a smaller group"
+        )
+    return group
 
 
 def matchings(pairs: Tensor) -> list[Tensor]:

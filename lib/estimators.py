@@ -125,6 +125,8 @@ def check_replicates(replicates: int, *, orders: Sequence[int], errors: Sequence
         raise ValueError(f"at least 2 replicates are needed for an error; got {replicates}")
     if errors is None:
         return
+    if not isinstance(errors, Sequence):
+        raise ValueError(f"errors are a list, one for each of {len(orders)} orders; got {errors!r}")
     if len(errors) != len(orders) or not all(error > 0 for error in errors):
         raise ValueError(f"errors must be positive, one for each of {len(orders)} orders; got {list(errors)}")
     if replicates < PILOT:

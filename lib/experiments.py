@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lib import controls, datasets, designs, estimators, game, models, players, results, sampling
 from lib.attacks import INSIDE_STEPS, Attack, calibrated_pgd, check_attack, finished, pgd, pgd_inside
 from lib.datasets import Dataset
+from lib.files import key
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 """The orders of the published measurements, as fractions of n − 2: those of S-Table 1 and one more of the high ones."""
@@ -208,7 +209,7 @@ def perturbed(
     labels: Tensor,
     names: Sequence[str],
     *,
-    rows: list[int],
+    rows: Sequence[int] | Tensor,
     baseline: Tensor,
     source: nn.Module,
     epsilon: float = 32 / 255,
@@ -240,7 +241,7 @@ def perturbed(
             model=model,
             images=images,
             labels=labels,
-            rows=rows,
+            rows=[int(row) for row in rows],
             attack=plain(f"untargeted {level}"),
             utility=window(utility),
             baseline=baseline,
@@ -310,8 +311,10 @@ def measure(
     ``errors`` their number is that which all the images together need.
     ``design`` and ``group`` None are those that need the fewest passes for the sampling. Each point cloud has players
     of its own, the regions of its first variant. ``value`` is a name of ``game.VALUES`` or a function of its kind.
-    Raises ValueError for rows that do not name the images, and what designs, players and games raise.
+    Raises ValueError for images of another shape, rows that do not name them, and as designs, players and games do.
     """
+    if images.ndim not in (4, 5):
+        raise ValueError(f"images must be (I, C, H, W), or (V, I, C, H, W) for V variants; got {tuple(images.shape)}")
     if not 0 < len(rows) == images.shape[-4] or min(rows) < 0:
         raise ValueError(f"rows name the images, from 0 up, at least one; got {rows} for {images.shape[-4]} images")
     own = player_sets(images if images.ndim == 4 else images[0], grid=grid)
@@ -352,6 +355,7 @@ def order_curves(
         raise ValueError("the control 'masked' averages over one masked value: it does not go with the baseline blur")
     source = models.load(asked.dataset, asked.source, device=device) if "transferred" in goals else model
     reference = baseline(asked.baseline, data, images).to(device)
+    of_images = key("images", inputs=[images])
     inputs = [*model.state_dict().values(), *source.state_dict().values(), images, reference]
 
     def block(chosen: Tensor) -> xr.Dataset:
@@ -389,7 +393,9 @@ def order_curves(
             seed=asked.seed,
             batch_size=batch_size,
         )
-        found = labelled(asked, rows[chosen.cpu()], true, attacked, estimate).assign_attrs(players=n)
+        found = labelled(asked, rows[chosen.cpu()], true, attacked, estimate).assign_attrs(
+            players=n, of_images=of_images
+        )
         return found if asked.category == "truth" else found.assign(category=("image", category.cpu()))
 
     return results.measured(

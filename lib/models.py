@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -31,7 +32,7 @@ def _normalized(images: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
 class Normalize(nn.Module):
     """Subtract the mean and divide by the deviation of each channel, so that attacks act on images in [0, 1].
 
-    Raises ValueError for deviations that are not positive, and for images of another number of channels.
+    Raises ValueError for deviations that are not positive, or not one a channel, and for images of other channels.
     """
 
     mean: Tensor
@@ -39,6 +40,8 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: list[float], deviation: list[float]) -> None:
         super().__init__()
+        if len(mean) != len(deviation):
+            raise ValueError(f"mean and deviation are one each a channel; got {mean} and {deviation}")
         if not all(each > 0 for each in deviation):
             raise ValueError(f"the deviation of each channel must be above 0; got {deviation}")
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
@@ -181,6 +184,8 @@ def card(dataset: str, name: str) -> dict[str, Any]:
     """
     path = CHECKPOINTS / dataset / f"{name}.json"
     if not path.exists():
+        if dataset == "imagenet":
+            raise ValueError(f"{name!r} has no model card: the models for imagenet are public ones, not trained here")
         known = [each.partition("/") for each in available()]
         of_it = [model for of, _, model in known if of == dataset]
         if not of_it:
@@ -214,7 +219,7 @@ def restore(dataset: str, name: str) -> nn.Module:
     """The same model as it was trained, each layer by itself.
 
     Models for "imagenet" are public ones, looked up or downloaded. Raises ValueError for an unknown model and for
-    weights that do not match the checksum of their card.
+    weights that do not match the checksum of their card, or are not those of its network.
     """
     if dataset == "imagenet":
         weights = imagenet_weights.weights(name, datasets.places(dataset))
@@ -232,7 +237,13 @@ def restore(dataset: str, name: str) -> nn.Module:
         )
     with torch.random.fork_rng(devices=[]):
         model = build(about["architecture"], **about["options"])
-    model.load_state_dict({key: value.float() for key, value in load_safetensors(content).items()})
+    try:
+        model.load_state_dict({key: value.float() for key, value in load_safetensors(content).items()})
+    except (RuntimeError, SafetensorError) as error:
+        raise ValueError(
+            f"the weights {path} are not those of the {about['architecture']} of their card: "
+            f"{str(error).splitlines()[-1].strip()}"
+        ) from error
     return freeze(model)
 
 

@@ -46,6 +46,8 @@ def renewed(
         fresh = experiments.order_curves(part, device=device, root=root, batch_size=batch_size)
         if not np.array_equal(fresh.image, earlier.image):
             raise ValueError(f"{asked.model} classifies other images correctly than it did earlier: measure all orders")
+        if earlier.attrs.get("of_images", fresh.of_images) != fresh.of_images:
+            raise ValueError("the dataset has other images than it had for the earlier measurement: measure all orders")
         whole = xr.concat([whole, fresh], "order", data_vars="minimal", coords="minimal", compat="override")
         whole = whole.sel(order=orders)
         whole["reached"] = whole.reached & fresh.reached & (whole.class_after == fresh.class_after)

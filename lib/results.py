@@ -99,14 +99,14 @@ OPTION_NAMES = {"attacks": "attack", "fractions": "orders"}
 def command_line(verb: str, asked: Asked) -> str:
     """The command line of a measurement: its verb, and an option for each field of the specification that is set.
 
-    A flag stands alone, numbers are joined by commas, and texts in a tuple each have an option of their own.
+    A flag stands alone, numbers are joined by commas, and texts in a sequence each have an option of their own.
     """
     words = ["python -m lib", verb]
     for field in fields(asked):
         value, option = getattr(asked, field.name), OPTION_NAMES.get(field.name, field.name).replace("_", "-")
         if isinstance(value, bool):
             given = [""] if value else []
-        elif isinstance(value, tuple):
+        elif isinstance(value, tuple | list):
             texts = all(isinstance(each, str) for each in value)
             given = [shlex.quote(each) for each in value] if texts else [",".join(map(str, value))]
         else:
@@ -143,6 +143,7 @@ def measured(
     blocks = []
     about = provenance(command=command(asked, root), device=device)
     folder = WORK / key(f"{asked.command()} {part or ''}", inputs=inputs)
+    folder.mkdir(parents=True, exist_ok=True)  # where nothing can be written, say so before anything is measured
     size = at_once[device.type]
     chunks = torch.arange(asked.images if images is None else images, device=device).split(size)
     earlier = 0

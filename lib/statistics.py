@@ -73,6 +73,14 @@ def statistic_interval(
     return Interval(np.asarray(statistic(*values)), low, high, images=min(map(len, values)))
 
 
+def ratio_interval(numerator: ArrayLike, denominator: ArrayLike, *, paired: bool = False) -> Interval:
+    """The ratio of two means over images with its interval; ``paired`` where both are of the same images.
+
+    It says little where the interval of the denominator comes near to 0. Raises ValueError as ``statistic_interval``.
+    """
+    return statistic_interval(lambda a, b: float(a.mean() / b.mean()), numerator, denominator, paired=paired)
+
+
 def sampling_share(samples: ArrayLike, errors: ArrayLike) -> NDArray[np.float64]:
     """Sampling error of one image, over the standard deviation between images, the first axis, without that error.
 

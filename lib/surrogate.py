@@ -136,6 +136,10 @@ def _check(values: Tensor, coalitions: Tensor) -> None:
     count, n = coalitions.shape
     if n < 2:
         raise ValueError(f"interactions take at least 2 players; got {n}")
+    if not values.is_floating_point():
+        raise ValueError(
+            f"values must be floating point, or interactions are rounded; got {values.dtype}: use .double()"
+        )
     if not values.isfinite().all():
         raise ValueError(f"{int((~values.isfinite()).sum())} of {count} values are infinite or not a number")
     different = len(coalitions.unique(dim=0))

@@ -335,6 +335,8 @@ ERRORS = [
     ({"images": IMAGES - 1}, r"must lie in \[0, 1\]; got values from -"),
     ({"images": IMAGES[0]}, r"float tensor \(B, C, H, W\); got \(1, 8, 8\)"),
     ({"images": (IMAGES * 255).to(torch.uint8)}, r"float tensor.*uint8"),
+    ({"images": IMAGES.numpy()}, r"float tensor \(B, C, H, W\); got a ndarray"),
+    ({"labels": [0, 1]}, r"labels must be 2 integers, one an image; got a list"),
     ({"labels": torch.tensor([0, 4])}, r"labels must lie in 0\.\.3 .*got values from 0 to 4"),
     ({"labels": torch.tensor([-1, 0])}, r"labels must lie in 0\.\.3 .*got values from -1 to 0"),
     ({"labels": torch.tensor([0])}, r"labels must be 2 integers, one an image; got \(1,\)"),
@@ -350,6 +352,16 @@ ERRORS = [
     ({"steps": -1}, r"step_size and steps must be at least 0; got 0\.1 and -1"),
 ]
 NORM_ERROR = ({"norm": "l1"}, r"unknown norm 'l1': choose 'linf' or 'l2'")
+
+
+@pytest.mark.parametrize("factor", [math.nan, math.inf])
+def test_a_model_without_finite_logits_is_not_robust(factor):
+    class Broken(torch.nn.Module):
+        def forward(self, images):
+            return images.flatten(1)[:, :4] * factor
+
+    with pytest.raises(ValueError, match="logits or gradients that are infinite or not a number"):
+        attacks.pgd(Broken(), IMAGES, LABELS, epsilon=0.1, step_size=0.1, steps=1)
 
 
 @pytest.mark.parametrize(("changes", "message"), [*ERRORS, NORM_ERROR])

@@ -501,6 +501,7 @@ def test_unknown_split(name, empty_folder):
 @pytest.mark.parametrize(
     ("images", "message"),
     [
+        ([[0.5]], r"must be a float tensor \(B, C, H, W\); got a list"),
         (torch.rand(3, 8, 8), r"float tensor \(B, C, H, W\); got \(3, 8, 8\) of torch\.float32: add a batch"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), r"got .* of torch\.uint8: .*images\.float\(\) / 255"),
         (torch.full((1, 1, 2, 2), 255.0), r"must lie in \[0, 1\]; got values from 255 to 255: divide 8-bit"),

@@ -212,6 +212,12 @@ def test_curvature_identities_hold_exactly(n):
             r"has an order that is an integer in 0\.\.14; got 15",
         ),
         (lambda: designs.fitted_group(16, 15), r"has an order that is an integer in 0\.\.14; got 15"),
+        (
+            lambda: designs.order_weights("curvature", 16, 3, group=5),
+            r"reaches the orders 4\.\.10; got 3: choose a smaller",
+        ),
+        (lambda: designs.order_weights("curvature", 16, 3, group=9), "reaches the orders none; got 3"),
+        (lambda: designs.order_weights("curvature", 16, 3, group=0), "reaches the orders none; got 3"),
         (lambda: designs.order_weights("stars", 6, 1), "unknown design 'stars'"),
         (lambda: designs.order_weights("four_point", 6, 5), r"has an order that is an integer in 0\.\.4; got 5"),
     ],

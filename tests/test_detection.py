@@ -293,3 +293,11 @@ GOOD = features(0, images=6)
 def test_detectors_one_clear_error(normal, adversarial, options, message, empty_folder):
     with pytest.raises(ValueError, match=message):
         detection.detect(normal, adversarial, **options)
+
+
+@pytest.mark.parametrize(
+    ("normal", "adversarial"), [([np.nan, 1.0], [2.0]), ([1.0], [np.nan, 2.0]), ([], [1.0]), ([1.0], [])]
+)
+def test_an_area_of_no_scores_is_refused(normal, adversarial):
+    with pytest.raises(ValueError, match="takes scores, each a number; got"):
+        detection.area_under_roc(normal, adversarial)

@@ -555,6 +555,7 @@ def test_means_of_a_network_do_not_depend_on_batch_size_or_company(network, pict
     [
         ({"replicates": 1}, "at least 2 replicates are needed for an error; got 1"),
         ({"errors": [0.1, 0.1]}, r"one for each of 1 orders; got \[0.1, 0.1\]"),
+        ({"errors": 0.1}, r"errors are a list, one for each of 1 orders; got 0\.1"),
         ({"errors": [0.0]}, r"errors must be positive, one for each of 1 orders; got \[0.0\]"),
         ({"errors": [0.1], "replicates": 4}, "wanted errors take 16 replicates at least"),
         ({"orders": [8]}, r"9 players has an order that is an integer in 0\.\.7; got 8"),

@@ -162,6 +162,10 @@ def test_a_value_of_ones_own_and_rows_that_do_not_name_the_images(tiny):
         message = rf"rows name the images, from 0 up, at least one; got \[0, 1, 2\] for {len(few)} images"
         with pytest.raises(ValueError, match=message):
             experiments.measure(model, few, labels[: len(few)], **asked)
+    with pytest.raises(
+        ValueError, match=r"images must be \(I, C, H, W\), or \(V, I, C, H, W\) for V variants; got \(1, 16"
+    ):
+        experiments.measure(model, images[0], labels[:1], **asked)
 
 
 def test_images_are_chosen_by_the_seed_among_the_correct_ones(tiny):
@@ -480,6 +484,8 @@ def test_a_specification_without_a_design_is_one_with_the_default(how, design, g
     """So that its result has the same name, and can be renewed."""
     asked = experiments.OrderCurves(sampling=how)
     assert asked.command() == replace(asked, design=design, group=group).command()
+    lists = replace(asked, attacks=list(asked.attacks), fractions=list(asked.fractions))
+    assert lists.command() == asked.command()
     assert f"--design {design} " in asked.command() and ("--group 12 " in asked.command()) == (how == "neighbours")
 
 

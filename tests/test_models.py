@@ -271,6 +271,21 @@ def test_a_channel_without_deviation_is_refused():
         models.Normalize([0.5] * 3, [0.2, 0.0, 0.2])
 
 
+def test_a_mean_and_a_deviation_for_each_channel():
+    with pytest.raises(ValueError, match=r"one each a channel; got \[0\.5, 0\.4\] and \[0\.2\]"):
+        models.Normalize([0.5, 0.4], [0.2])
+
+
+def test_weights_of_another_network(checkpoints, empty_folder):
+    folder, _ = checkpoints
+    path = folder / "toy" / "resnet18-standard.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"architecture": "resnet34"}))
+    with pytest.raises(
+        ValueError, match=r"resnet18-standard\.safetensors are not those of the resnet34 of their card: "
+    ):
+        models.load("toy", "resnet18-standard")
+
+
 def test_missing_weights(checkpoints, empty_folder):
     folder, _ = checkpoints
     (folder / "toy" / "resnet18-standard.safetensors").unlink()

@@ -156,6 +156,14 @@ def test_images_of_other_weights_are_refused(earlier):
         renewed(SMALLER, other, device=CPU)
 
 
+def test_other_images_under_the_same_rows_are_refused(earlier):
+    with pytest.raises(ValueError, match="the dataset has other images than it had for the earlier measurement"):
+        renewed(SMALLER, earlier.assign_attrs(of_images="another"), device=CPU)
+    unknown = earlier.copy()
+    del unknown.attrs["of_images"]
+    assert "renewed" in renewed(SMALLER, unknown, device=CPU).attrs
+
+
 def test_the_command_line_renews(earlier, orders_measured, tmp_path):
     before, after = results.write(earlier, tmp_path / "before.nc"), tmp_path / "after.nc"
     words = shlex.split(SMALLER.command())[3:]

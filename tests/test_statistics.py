@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lib.statistics import interval, sampling_share, statistic_interval
+from lib.statistics import interval, ratio_interval, sampling_share, statistic_interval
 
 
 def test_interval_covers_the_true_mean_as_often_as_it_says():
@@ -61,6 +61,14 @@ def test_paired_samples_are_resampled_together():
     assert [found.low, found.high] == pytest.approx([by_image.low, by_image.high])
     with pytest.raises(ValueError, match="the same length"):
         statistic_interval(lambda a, b: b.mean() - a.mean(), first, second[:-1], paired=True)
+
+
+def test_a_ratio_of_the_same_images_knows_that_they_are_the_same():
+    below = np.random.default_rng(5).gamma(4.0, size=60)
+    together, apart = (ratio_interval(3 * below, below, paired=paired) for paired in (True, False))
+    assert [float(end) for end in (together.mean, together.low, together.high)] == pytest.approx([3.0, 3.0, 3.0])
+    assert float(apart.mean) == pytest.approx(3.0)
+    assert apart.low < 2.8 < 3.2 < apart.high
 
 
 def test_sampling_share_is_that_of_the_draws():

@@ -268,6 +268,7 @@ GOOD = interactions.all_coalitions(4)
         (torch.zeros(4), GOOD[0], {}, r"coalitions must be bool \(B, n\)"),
         (torch.zeros(2), GOOD[:2, :1], {}, "at least 2 players; got 1"),
         (torch.tensor([torch.nan, torch.inf] + [0.0] * 14), GOOD, {}, "2 of 16 values are infinite or not a number"),
+        (torch.ones(16, dtype=torch.long), GOOD, {}, r"floating point, or interactions are rounded; got torch\.int64"),
         (torch.zeros(16), GOOD[[0, *range(15)]], {}, "given once; 1 of 16 are repetitions"),
         (torch.zeros(5), GOOD[[0, 1, 2, 4, 8]], {}, "5 coalitions of 4 players do not fix an additive game"),
         (torch.zeros(8), GOOD[:8], {}, "8 coalitions of 4 players do not fix an additive game"),
