@@ -271,6 +271,11 @@ def test_a_channel_without_deviation_is_refused():
         models.Normalize([0.5] * 3, [0.2, 0.0, 0.2])
 
 
+def test_public_models_have_no_card():
+    with pytest.raises(ValueError, match="'resnet18-standard' has no model card: the models for imagenet are public"):
+        models.card("imagenet", "resnet18-standard")
+
+
 def test_a_mean_and_a_deviation_for_each_channel():
     with pytest.raises(ValueError, match=r"one each a channel; got \[0\.5, 0\.4\] and \[0\.2\]"):
         models.Normalize([0.5, 0.4], [0.2])
