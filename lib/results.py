@@ -143,7 +143,6 @@ def measured(
     blocks = []
     about = provenance(command=command(asked, root), device=device)
     folder = WORK / key(f"{asked.command()} {part or ''}", inputs=inputs)
-    folder.mkdir(parents=True, exist_ok=True)  # where nothing can be written, say so before anything is measured
     size = at_once[device.type]
     chunks = torch.arange(asked.images if images is None else images, device=device).split(size)
     earlier = 0
