@@ -12,21 +12,16 @@ def epsilon_order(
 
     ``draw(epsilons)`` gives for each ε one picture an order. An order is shown as m and as its percentage of n−2.
 
-    Without a kernel the sliders choose among the pictures drawn beforehand. With one, the button draws the chosen
-    column anew at an ε of the reader's own.
+    Without a kernel the sliders choose among the pictures drawn beforehand. With one, the button draws those of an ε of
+    the reader's own and adds it to the slider, where the next one takes its place.
     """
     if not epsilons or not orders:
         raise ValueError("at least one epsilon and one order are needed")
-    pictures = [_images(column) for column in draw(epsilons)]
-    columns = [ipywidgets.Stack(children=column, selected_index=len(orders) - 1) for column in pictures]
+    columns = [ipywidgets.Stack(children=_images(drawn), selected_index=len(orders) - 1) for drawn in draw(epsilons)]
     view = ipywidgets.Stack(children=columns, selected_index=len(epsilons) - 1)
     wide = ipywidgets.Layout(width="95%")
-    epsilon = ipywidgets.SelectionSlider(
-        options=[f"{value * 255:g}/255" for value in epsilons],
-        index=len(epsilons) - 1,
-        description="epsilon",
-        layout=wide,
-    )
+    given = [f"{value * 255:g}/255" for value in epsilons]
+    epsilon = ipywidgets.SelectionSlider(options=given, index=len(epsilons) - 1, description="epsilon", layout=wide)
     order = ipywidgets.SelectionSlider(
         options=[f"{m} ({m / (n - 2):.0%})" for m in orders],
         index=len(orders) - 1,
@@ -40,11 +35,14 @@ def epsilon_order(
     own = ipywidgets.BoundedFloatText(value=12.0, min=0.0, max=255.0, step=1.0, description="own ε·255")
 
     def recompute() -> None:
-        (column,) = draw([own.value / 255])
-        for picture, png in zip(pictures[epsilon.index], column, strict=True):
-            picture.value = png
+        (drawn,) = draw([own.value / 255])
+        column = ipywidgets.Stack(children=_images(drawn), selected_index=order.index)
+        ipywidgets.jslink((order, "index"), (column, "selected_index"))
+        view.children = [*columns, column]
+        epsilon.options = [*given, f"own: {own.value:g}/255"]
+        epsilon.index = view.selected_index = len(columns)
 
-    return ipywidgets.VBox([epsilon, order, view, _live(own, recompute, "draws this column anew at your ε")])
+    return ipywidgets.VBox([epsilon, order, view, _live(own, recompute, "adds your ε to the slider")])
 
 
 def chooser(
@@ -52,8 +50,8 @@ def chooser(
 ) -> ipywidgets.VBox:
     """One slider, ``names`` its places, over PNG pictures: ``draw(place, image)`` gives the one there, of image 0.
 
-    Without a kernel the slider chooses among the pictures drawn beforehand. With one, the button draws the chosen
-    picture anew, of another of the ``images``.
+    Without a kernel the slider chooses among the pictures drawn beforehand. With one, the button draws all of them
+    anew, of another of the ``images``.
     """
     if not names or images < 1:
         raise ValueError(f"at least one name and one image are needed; got {len(names)} and {images}")
@@ -68,9 +66,11 @@ def chooser(
     other = ipywidgets.BoundedIntText(value=min(1, images - 1), min=0, max=images - 1, description="own image")
 
     def recompute() -> None:
-        pictures[slider.index].value = draw(slider.index, other.value)
+        drawn = [draw(place, other.value) for place in range(len(names))]
+        for picture, png in zip(pictures, drawn, strict=True):
+            picture.value = png
 
-    return ipywidgets.VBox([slider, view, _live(other, recompute, "draws this picture anew, of your image")])
+    return ipywidgets.VBox([slider, view, _live(other, recompute, "draws the pictures anew, of your image")])
 
 
 def _images(pngs: Iterable[bytes]) -> list[ipywidgets.Image]:
@@ -80,16 +80,25 @@ def _images(pngs: Iterable[bytes]) -> list[ipywidgets.Image]:
 
 
 def _live(own: ipywidgets.Widget, recompute: Callable[[], None], tooltip: str) -> ipywidgets.HBox:
-    """The reader's own value and the button that recomputes with it, for a page with a running kernel."""
+    """The reader's own value and the button that recomputes with it, for a page with a running kernel.
+
+    What goes wrong then stands beside the button, and goes on to where the kernel reports errors.
+    """
     button = ipywidgets.Button(description="Recompute", tooltip=f"{tooltip}; needs a kernel")
+    state = ipywidgets.Label("(needs a running kernel)")
 
     def pressed(_: ipywidgets.Button) -> None:
-        button.disabled = True
+        button.disabled, state.value = True, "computing …"
         try:
             recompute()
+        except Exception as error:
+            state.value = f"failed: {error}"
+            raise
+        else:
+            state.value = ""
         finally:
             button.disabled = False
 
     button.on_click(pressed)
     wrapped = ipywidgets.Layout(flex_flow="row wrap")
-    return ipywidgets.HBox([own, button, ipywidgets.Label("(needs a running kernel)")], layout=wrapped)
+    return ipywidgets.HBox([own, button, state], layout=wrapped)

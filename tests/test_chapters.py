@@ -28,6 +28,18 @@ OWN = {
     "seed": 1,
 }
 """What a reader might set, of which a chapter takes the parameters that it has."""
+PRESS = """
+from ipywidgets import Button, HBox
+from ipywidgets.widgets.widget import _instances
+
+for row in [each for each in _instances.values() if isinstance(each, HBox) and isinstance(each.children[1], Button)]:
+    own, button, state = row.children
+    own.value = own.max if own.max < 255 else 12
+    button.click()
+    assert state.value == "", state.value
+    print("pressed", own.description)
+"""
+"""What a reader does with a kernel: every button of the chapter, for the last of its images and an ε of one's own."""
 each_notebook = pytest.mark.parametrize("notebook", notebooks(), ids=str)
 
 
@@ -49,9 +61,10 @@ def test_widgets_weigh_no_more_than_a_photograph(notebook: Path):
 
 
 @each_notebook
-def test_one_cell_holds_the_parameters(notebook: Path):
+def test_one_cell_holds_the_parameters_and_says_what_each_is(notebook: Path):
     tags = [cell.metadata.get("tags", []) for cell in code_cells(notebook)]
     assert sum("parameters" in tag for tag in tags) == 1
+    assert all(about["help"] for about in papermill.inspect_notebook(ROOT / notebook).values())
 
 
 @each_notebook
@@ -73,16 +86,21 @@ def test_stored_chapters_glue_the_pinned_numbers():
 
 @each_notebook
 def test_chapter_runs_with_parameters_of_a_readers_own(notebook: Path, tmp_path: Path):
-    """At the end of the chapter the parameters are still those that were asked for."""
+    """At the end of the chapter the parameters are still those that were asked for, and each widget draws anew."""
     dataset = "cifar10" if any(place.is_dir() for place in datasets.places("cifar10")) else "photos"
     known, asking, out = papermill.inspect_notebook(ROOT / notebook), tmp_path / "in.ipynb", tmp_path / "out.ipynb"
     taken = {name: value for name, value in {"dataset": dataset, **OWN}.items() if name in known}
     assert taken
     chapter = nbformat.read(ROOT / notebook, as_version=4)
-    chapter.cells.append(
-        nbformat.v4.new_code_cell(f"assert {{name: globals()[name] for name in {list(taken)}}} == {taken}")
-    )
+    unchanged = f"assert {{name: globals()[name] for name in {list(taken)}}} == {taken}"
+    chapter.cells += [nbformat.v4.new_code_cell(source) for source in (unchanged, PRESS)]
     nbformat.write(chapter, asking)
     papermill.execute_notebook(asking, out, parameters=taken, cwd=ROOT, kernel_name="python3", progress_bar=False)
+    pressed = json.dumps(code_cells(out)[-1].outputs).count("pressed own")
+    shown = "".join(cell.source for cell in code_cells(ROOT / notebook))
+    assert pressed == shown.count("widgets.chooser(") + shown.count("widgets.epsilon_order(")
+    if "datasets" in taken:
+        told = json.dumps([cell.outputs for cell in code_cells(out)])
+        assert "C19" in told and "C03" not in told and "not run" not in told
     if "photos/resnet18-standard" in (ROOT / notebook).read_text(encoding="utf-8"):
         assert f"{dataset}/resnet18-standard" in out.read_text(encoding="utf-8")
