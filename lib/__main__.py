@@ -1,7 +1,6 @@
 """The command line: ``python -m lib --help``."""
 
 import sys
-import tempfile
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -12,11 +11,12 @@ import typer
 import xarray as xr
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from lib import contexts as the_contexts
 from lib import (
+    attacks,
     controls,
     datasets,
     defense_experiments,
@@ -28,11 +28,12 @@ from lib import (
     results,
     training,
 )
+from lib import contexts as the_contexts
 from lib import disentanglement as the_disentanglement
 from lib import robustness as the_robustness
 from lib import singles as the_singles
+from lib.files import check_writable, key
 from lib.files import console as progress
-from lib.files import key
 from lib.renewal import renewed
 from lib.statistics import interval
 
@@ -63,12 +64,17 @@ Orders = Annotated[str, typer.Option(help="fractions of n−2, with commas")]
 EVERY_ORDER = ",".join(map(str, experiments.FRACTIONS))
 Epsilon = Annotated[
     float,
-    typer.Option(parser=quotient, show_default="32/255", help="greatest change of a pixel in [0, 1]: 8/255, or 0.03"),
+    typer.Option(
+        parser=quotient,
+        show_default="32/255",
+        help="greatest change of a pixel in [0, 1]: 8/255, or 0.03; 'epsilon 4' has its own",
+    ),
 ]
 StepSize = Annotated[
-    float, typer.Option(parser=quotient, show_default="2/255", help="first step; halved near the utility")
+    float,
+    typer.Option(parser=quotient, show_default="2/255", help="first step, in [0, 1] too; halved near the utility"),
 ]
-Steps = Annotated[int, typer.Option(help="steps of the attack, at most")]
+Steps = Annotated[int, typer.Option(help="steps of the attack, at most; 'steps 16' and 'epsilon 4' have their own")]
 Grid = Annotated[int, typer.Option(help="players along a side of the image")]
 BaselineName = Annotated[str, typer.Option(help="masked value: mean, zero or noise; in interactions blur too")]
 ValueName = Annotated[str, typer.Option(help="v: log_probability, logit, margin or other_classes")]
@@ -79,13 +85,17 @@ BatchSize = Annotated[
 
 
 def writable(path: Path | None) -> Path | None:
-    """The place of a result, its folder made; raises OSError where nothing can be written, before all is measured."""
-    if path is not None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=path.parent).close()
-        except OSError as error:
-            raise OSError(f"nothing can be written at {path}: {error.strerror}") from error
+    """The place of a result, or of a folder of results, if it may be written; told before anything is measured.
+
+    Raises OSError where nothing can be written, ValueError where a published result or another kind of file would go.
+    """
+    if path is None:
+        return None
+    if path.resolve().is_relative_to(results.PUBLISHED.resolve()):
+        raise ValueError(f"{path} is among the published results: write elsewhere, look at it, and then move it there")
+    if path.is_file() and path.suffix != ".nc":
+        raise ValueError(f"{path} is there and no result, whose name ends in .nc: choose another place")
+    check_writable(path)
     return path
 
 
@@ -152,30 +162,41 @@ def attack(
     dataset: DatasetName = "photos",
     model: ModelName = "resnet18-standard",
     attack: Annotated[
-        str, typer.Option(help="'untargeted 8', 'targeted 2', 'steps 16', or 'epsilon 4', of 20 steps inside 4/255")
+        str,
+        typer.Option(
+            help="'untargeted 8' or 'targeted 2', to that utility in logits; 'steps 16'; or 'epsilon 4', of 20 steps "
+            "inside 4/255"
+        ),
     ] = "untargeted 8",
-    epsilon: Epsilon = 32 / 255,
-    step_size: StepSize = 2 / 255,
-    steps: Steps = 100,
+    epsilon: Epsilon = attacks.EPSILON,
+    step_size: StepSize = attacks.STEP_SIZE,
+    steps: Steps = attacks.STEPS,
     images: Images = 100,
     seed: Seed = 0,
     root: Root = None,
     device: DeviceName = "auto",
 ) -> None:
     """Attack correctly classified test images up to a utility and say how many reach it."""
-    network = models.load(dataset, model, device=models.device(device))
+    on = models.device(device)
+    network = models.load(dataset, model, device=on)
     data = datasets.load(dataset, "test", root=root)
     _, clean, labels = experiments.correct_images(network, data, images, seed=seed)
-    found = experiments.attack(network, clean, labels, attack, epsilon=epsilon, step_size=step_size, steps=steps)
+    make = partial(experiments.attack, network, name=attack, epsilon=epsilon, step_size=step_size, steps=steps)
+    parts = (part.split(results.AT_ONCE[on.type]) for part in (clean, labels))
+    blocks = list(zip(*parts, strict=True))
+    found = attacks.joined([make(*block) for block in track(blocks, description=attack, console=progress)])
     table = Table("what", "value", title=f"{attack} attack on {dataset}/{model}")
     utility = found.utility.cpu().numpy()
+    changed = float((found.images - clean).abs().max())
     for what, value in (
         ("images", str(images)),
         *([("reached the utility", f"{int(found.reached.sum())}")] if "targeted" in attack else []),
         ("misclassified", f"{int((found.classes != labels).sum())}"),
         ("utility: mean, least, greatest", f"{utility.mean():.2f}, {utility.min():.2f}, {utility.max():.2f}"),
         ("steps: mean", f"{found.steps.float().mean():.1f}"),
-        ("greatest change of a pixel", f"{(found.images - clean).abs().max() * 255:.2f}/255"),
+        ("greatest change of a coordinate, in [0, 1]", f"{changed:.4f}")
+        if datasets.is_cloud(clean)
+        else ("greatest change of a pixel", f"{255 * changed:.2f}/255"),
     ):
         table.add_row(what, value)
     console.print(table)
@@ -190,13 +211,14 @@ def interactions(
     attack: Annotated[
         list[str] | None,
         typer.Option(
-            help="repeatable: 'untargeted 8', 'targeted 2', 'steps 16', 'epsilon 4', or a control and its utility, "
-            f"of {', '.join(controls.CONTROLS)}"
+            show_default="untargeted 8",
+            help="repeatable: 'untargeted 8', 'targeted 2', 'steps 16', 'epsilon 4' as in the command attack, or a "
+            f"control and its utility, of {', '.join(controls.CONTROLS)}",
         ),
     ] = None,
-    epsilon: Epsilon = 32 / 255,
-    step_size: StepSize = 2 / 255,
-    steps: Steps = 100,
+    epsilon: Epsilon = attacks.EPSILON,
+    step_size: StepSize = attacks.STEP_SIZE,
+    steps: Steps = attacks.STEPS,
     sampling: SamplingName = "neighbours",
     design: Annotated[
         str | None, typer.Option(help="four_point, signed_groups (neighbours) or curvature (uniform); else the cheaper")
@@ -206,10 +228,14 @@ def interactions(
         typer.Option(help="pairs at once in signed_groups, else 12; players in a group of curvature, else fitted"),
     ] = None,
     images: Images = 100,
-    replicates: Annotated[int, typer.Option(help="most contrasts (four passes) per image, order and variant")] = 64,
+    replicates: Annotated[
+        int, typer.Option(help="contrasts (four passes) per image, order and variant; with errors, at most")
+    ] = 64,
     errors: Annotated[
         str | None,
-        typer.Option(help="wanted sampling errors, of a block's images in root mean square; one, or one an order"),
+        typer.Option(
+            help="wanted sampling errors, in units of v, of a block's images in root mean square; one, or one an order"
+        ),
     ] = None,
     orders: Orders = EVERY_ORDER,
     grid: Grid = 16,
@@ -218,9 +244,9 @@ def interactions(
     category: Annotated[
         str, typer.Option(help="class of v: truth, or attacked: the target of the first attack")
     ] = "truth",
-    source: Annotated[str, typer.Option(help="model whose perturbations the attack 'transferred U' takes")] = (
-        "resnet18-adversarial"
-    ),
+    source: Annotated[
+        str, typer.Option(help="model whose perturbations the attack 'transferred U' takes, and no other")
+    ] = ("resnet18-adversarial"),
     seed: Seed = 0,
     root: Root = None,
     device: DeviceName = "auto",
@@ -319,7 +345,11 @@ def singles(
     dataset: DatasetName = "photos",
     model: ModelName = "resnet18-standard",
     attack: Annotated[
-        list[str] | None, typer.Option(help="repeatable: 'untargeted 8', 'targeted 2', 'steps 16', 'epsilon 4'")
+        list[str] | None,
+        typer.Option(
+            show_default="untargeted 8",
+            help="repeatable, inside 32/255: 'untargeted 8', 'targeted 2', 'steps 16', 'epsilon 4'",
+        ),
     ] = None,
     images: Images = 100,
     grid: Grid = 16,
@@ -396,7 +426,9 @@ def contexts(
 def defenses(
     dataset: DatasetName = "photos",
     model: ModelName = "resnet18-standard",
-    attack: Annotated[str, typer.Option(help="of the games and frequencies: 'untargeted 8', …")] = "untargeted 8",
+    attack: Annotated[
+        str, typer.Option(help="of the games and frequencies, inside 32/255: 'untargeted 8', …")
+    ] = "untargeted 8",
     images: Annotated[int, typer.Option(help="images for recovery, dropout and cutout")] = 500,
     games: Annotated[int, typer.Option(help="the first of them, for frequency, rank, detection and entropy")] = 100,
     draws: Annotated[int, typer.Option(help="draws of dropout and cutout, per image and rate")] = 5,
@@ -447,7 +479,7 @@ def robustness(
     images: Annotated[int, typer.Option(help="test images")] = 500,
     autoattack: Annotated[bool, typer.Option(help="AutoAttack too: a quarter of an hour for 500 images")] = False,
     certified: Annotated[int, typer.Option(help="of these, images whose radius is certified")] = 0,
-    draws: Annotated[int, typer.Option(help="noisy copies of an image, for its radius")] = 1000,
+    draws: Annotated[int, typer.Option(help="noisy copies of an image, for its certified radius")] = 1000,
     seed: Seed = 0,
     root: Root = None,
     device: DeviceName = "auto",

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
@@ -94,8 +94,10 @@ def check_attack(images: Tensor, *, epsilon: float, step_size: float, steps: int
         raise ValueError(
             f"epsilon must be at least 0, in ℓ∞ at most 1, in units of the [0, 1] image (8/255 = 0.0314); got {epsilon}"
         )
-    if not (math.isfinite(step_size) and step_size >= 0) or steps < 0:
-        raise ValueError(f"step_size and steps must be at least 0; got {step_size} and {steps}")
+    if not (math.isfinite(step_size) and step_size >= 0) or not isinstance(steps, Integral) or steps < 0:
+        raise ValueError(
+            f"step_size is a number of at least 0, steps an integer of at least 0; got {step_size} and {steps}"
+        )
     if norm not in ("linf", "l2"):
         raise ValueError(f"unknown norm {norm!r}: choose 'linf' or 'l2'")
 
@@ -168,6 +170,11 @@ class Attack:
     targets: Tensor
 
 
+def joined(blocks: Sequence[Attack]) -> Attack:
+    """The attacks of some blocks of images as one."""
+    return Attack(**{name: torch.cat([getattr(block, name) for block in blocks]) for name in vars(blocks[0])})
+
+
 def untargeted_utility(logits: Tensor, adversarial_logits: Tensor, labels: Tensor) -> Tensor:
     """U = h_y(x) − h_y(x_adv), one value an image (§4.1)."""
     h, h_adv, y = logits, adversarial_logits, labels[:, None]
@@ -180,14 +187,18 @@ def targeted_utility(logits: Tensor, adversarial_logits: Tensor, labels: Tensor,
     return ((h_adv.gather(1, t) - h_adv.gather(1, y)) - (h.gather(1, t) - h.gather(1, y))).squeeze(1)
 
 
+EPSILON, STEP_SIZE, STEPS = 32 / 255, 2 / 255, 100
+"""The paper's attack up to a utility, in units of the [0, 1] image: its ball, its first step, and how many steps."""
+
+
 def calibrated_pgd(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
     *,
-    epsilon: float = 32 / 255,
-    step_size: float = 2 / 255,
-    steps: int = 100,
+    epsilon: float = EPSILON,
+    step_size: float = STEP_SIZE,
+    steps: int = STEPS,
     utility: tuple[float, float] = (8.0, 8.5),
     norm: str = "linf",
     targets: Tensor | None = None,
@@ -200,7 +211,7 @@ def calibrated_pgd(
     is targeted at those classes. ``gradient_of`` leads the attack in place of the gradient of the ``loss``; the utility
     is that of the model all the same. Images that do not reach the window keep their last perturbation, and
     ``Attack.reached`` says which they are: the paper's code drops them without a word.
-    Raises ValueError as ``pgd`` does, and for a window that is not 0 <= low < high.
+    Raises ValueError as ``pgd`` does, for a window that is not 0 <= low < high, and for targets among the labels.
     """
     check_attack(images, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
     low, high = _checked_window(utility)
@@ -221,6 +232,8 @@ def calibrated_pgd(
 
     gradient, clean = looked(images, goal)
     check_labels(labels, images=len(images), classes=class_count(clean))
+    if targets is not None and (targets == labels).any():
+        raise ValueError("an attack is targeted at another class than the image's own; got a target that is the label")
     adversarial, gradient = images.clone(), sign * gradient
     reach = clean.new_zeros(len(images))
     classes = clean.argmax(1)

@@ -1,6 +1,6 @@
 """The paper's claims as predicates on results, fixed before the published results were read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from lib.detection import Detection, area_under_roc
+from lib.sampling import check_orders
 from lib.spectrum import fisher_ratio
 from lib.statistics import Interval, interval, statistic_interval
 
@@ -136,14 +137,16 @@ def c09(interactions: ArrayLike, amplitudes: ArrayLike) -> list[Verdict]:
     return [Verdict("C09", "the greatest Fisher ratio of an order exceeds that of a frequency", lead, 0.0)]
 
 
-def low_share(difference: NDArray[np.float64], fractions: NDArray[np.float64], n: int) -> float:
+def low_share(difference: NDArray[np.float64], orders: Sequence[int], n: int) -> float:
     """Share of Σ_m |ΔJ^(m)| at low and middle orders, ΔJ the mean over images of (images, orders) (Figure 4).
 
-    ΔJ^(m) = (n − 1 − m) / (n (n − 1)) · ΔI^(m), at the orders m = int((n − 2) · fraction) that were measured.
+    ΔJ^(m) = (n − 1 − m) / (n (n − 1)) · ΔI^(m), at the ``orders`` m of n players that were measured.
+    Raises ValueError for what is no order.
     """
-    orders = np.floor((n - 2) * fractions)
-    change = np.abs(difference.mean(0)) * (n - 1 - orders)
-    return float(change[fractions <= LOW].sum() / change.sum())
+    check_orders(orders, n)
+    m = np.asarray(orders)
+    change = np.abs(difference.mean(0)) * (n - 1 - m)
+    return float(change[m <= LOW * (n - 2)].sum() / change.sum())
 
 
 def c10(standard: xr.Dataset, adversarial: xr.Dataset, attack: str, *, paired: bool = False) -> list[Verdict]:
@@ -151,11 +154,10 @@ def c10(standard: xr.Dataset, adversarial: xr.Dataset, attack: str, *, paired: b
 
     ``paired`` as for C04.
     """
-    of_standard, fractions = _difference(standard, attack)
-    of_adversarial, _ = _difference(adversarial, attack)
-    n = int(standard.players)
+    (of_standard, _), (of_adversarial, _) = _difference(standard, attack), _difference(adversarial, attack)
+    orders, n = listed(standard).order.values, int(standard.players)
     share = statistic_interval(
-        lambda s, a: low_share(a, fractions, n) - low_share(s, fractions, n), of_standard, of_adversarial, paired=paired
+        lambda s, a: low_share(a, orders, n) - low_share(s, orders, n), of_standard, of_adversarial, paired=paired
     )
     return [Verdict("C10", "the share of |ΔJ| at m ≤ 0.5n is larger in the adversarially trained model", share, 0.0)]
 
@@ -164,8 +166,9 @@ def c11(standard: xr.Dataset, adversarial: xr.Dataset) -> list[Verdict]:
     """C11: low orders are more disentangled in the adversarially trained model: the mean of D^(m) over m ≤ 0.5n."""
 
     def low(measured: xr.Dataset) -> NDArray[np.float64]:
-        midpoint = measured.disentanglement.sel(estimate="midpoint")
-        return midpoint.isel(order=np.flatnonzero(measured.fraction.values <= LOW)).mean("order").values
+        shown = listed(measured)
+        midpoint = shown.disentanglement.sel(estimate="midpoint")
+        return midpoint.isel(order=np.flatnonzero(shown.fraction.values <= LOW)).mean("order").values
 
     gain = statistic_interval(lambda s, a: float(a.mean() - s.mean()), low(standard), low(adversarial))
     return [Verdict("C11", "D at m ≤ 0.5n is larger in the adversarially trained model", gain, 0.0)]
@@ -221,7 +224,7 @@ def c14(measured: xr.Dataset) -> list[Verdict]:
     Judged on the difference of the two, which is above 0 too where normal images fall and adversarial ones stay.
     Only images that reached the utility of the attack count.
     """
-    used = measured.isel(image=np.flatnonzero(measured.reached.values))
+    used = listed(measured).isel(image=np.flatnonzero(measured.reached.values))
     high = used.transformed.isel(order=np.flatnonzero(used.fraction.values >= HIGH)).mean("order")
     verdicts = []
     for rank in ("rank 1/4", "rank 1/16"):

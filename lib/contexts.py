@@ -48,14 +48,16 @@ def localities(
 ) -> xr.Dataset:
     """Carry out the measurement: locality (image, order), the mean over the pairs of an image.
 
-    Raises ValueError for an unknown value, baseline or sampling, for no context, for order 0, which has none that is
-    near or far, and for more images or pairs than there are.
+    Raises ValueError for an unknown value, baseline or sampling, for no context, for the orders 0 and n−2, which have
+    one context alone, a grid too small for near and far, and for more images or pairs than there are.
     """
     if asked.contexts < 1:
         raise ValueError(f"at least 1 context is needed, for each pair and order; got {asked.contexts}")
+    if asked.grid < 3:
+        raise ValueError(f"on a grid of 2 × 2 every player is as near to a pair: choose 3 at least; got {asked.grid}")
     ready = setting(asked, device=device, root=root, batch_size=batch_size)
-    if 0 in ready.orders:
-        raise ValueError("at order 0 no other player is present, near or far: leave that order out")
+    if {0, asked.grid**2 - 2} & {*ready.orders}:
+        raise ValueError("at order 0 no other player is present, at order n−2 all are: leave out what has one context")
 
     def block(chosen: Tensor) -> xr.Dataset:
         played, draws, pairs = ready.play(chosen)

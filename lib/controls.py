@@ -33,8 +33,8 @@ ROTATIONS = 64
 class Scene:
     """What a control works on: correctly classified images (B, C, H, W), and their untargeted ``attack``.
 
-    ``rows`` (B,) names the images, which with the seed decides their draws; ``baseline`` (C, H, W), or (B, C, H, W),
-    is the masked value, ``grid`` the players along a side and ``source`` the model whose perturbations are transferred.
+    ``rows`` (B,) names the images, which with the seed decides their draws; ``baseline`` (C, H, W) is the value that
+    ``masked`` masks by, ``grid`` its players along a side, ``source`` the model from which ``transferred`` takes them.
     """
 
     model: nn.Module
@@ -185,7 +185,7 @@ NOISES = ("uniform-noise", "gaussian-noise", "shuffled")
 def blurred(images: Tensor) -> Tensor:
     """The images (B, C, H, W) without their detail: a Gaussian of an eighth of the side, as baselines of their own."""
     side = min(images.shape[-2:])
-    return gaussian_blur(images, kernel_size=[side // 4 * 2 + 1] * 2, sigma=[side / 8] * 2)
+    return gaussian_blur(images, kernel_size=[side // 4 * 2 + 1] * 2, sigma=[side / 8] * 2).clamp(0, 1)  # of rounding
 
 
 def noise_baseline(shape: torch.Size) -> Tensor:

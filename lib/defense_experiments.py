@@ -329,8 +329,8 @@ def defenses(
 ) -> dict[str, xr.Dataset]:
     """Carry out both measurements, "images" and "games", one row an image, in blocks that an interrupted run keeps.
 
-    Raises ValueError for a wrong attack, fewer than 2 replicates, 1 context or 1 draw, and for more images than the
-    model classifies correctly.
+    Raises ValueError for a wrong attack, fewer than 2 replicates, 1 context or 1 draw, images that 16 × 16 players do
+    not divide, and more images than the model classifies correctly.
     """
     experiments.attack_goal(asked.attack)
     if asked.replicates < 2 or asked.contexts < 1 or asked.draws < 1:
@@ -344,6 +344,7 @@ def defenses(
     data = datasets.load(asked.dataset, "test", root=root)
     experiments.refuse_clouds(data)
     subjects = experiments.subjects(model, data, asked.images, masked="mean", seed=asked.seed)
+    players.grid(*subjects.images.shape[-2:], side=16)  # those of the games: refused before any image is attacked
     rows, images, labels, baseline = subjects.rows, subjects.images, subjects.labels, subjects.baseline
 
     def of_images(chosen: Tensor) -> xr.Dataset:

@@ -15,6 +15,7 @@ What a design estimates without bias is Σ_m w_m I^(m), with the weights w of ``
 
 from collections.abc import Callable, Sequence
 from math import isqrt
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -119,8 +120,8 @@ def signed_groups(players: Players, *, group: int) -> Design:
     The coins kill what is between two pairs. What is between three pairs at once, all six players, they do not: its
     bias grows with the number of threes, (group − 1)(group − 2)/6 a pair. With ``group`` 2 there is none, for any game.
     """
-    if group < 1:
-        raise ValueError(f"a group must be at least 1 pair; got {group}")
+    if not isinstance(group, Integral) or group < 1:
+        raise ValueError(f"a group must be at least 1 pair, a whole number of them; got {group}")
     n = players.n
     if not len(players.neighbours):
         raise ValueError(f"signed groups play neighbours; of {n} players none are: choose a finer grid")

@@ -7,6 +7,7 @@ apart: ``four_point`` as the paper does, ``shared_contexts`` for four fifths of 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -121,11 +122,11 @@ def check_replicates(replicates: int, *, orders: Sequence[int], errors: Sequence
     """
     if not len(orders):
         raise ValueError("at least one order is needed; got none")
-    if replicates < 2:
-        raise ValueError(f"at least 2 replicates are needed for an error; got {replicates}")
+    if not isinstance(replicates, Integral) or replicates < 2:
+        raise ValueError(f"at least 2 replicates are needed for an error, a whole number of them; got {replicates}")
     if errors is None:
         return
-    if not isinstance(errors, Sequence):
+    if isinstance(errors, str) or not isinstance(errors, Sequence):
         raise ValueError(f"errors are a list, one for each of {len(orders)} orders; got {errors!r}")
     if len(errors) != len(orders) or not all(error > 0 for error in errors):
         raise ValueError(f"errors must be positive, one for each of {len(orders)} orders; got {list(errors)}")

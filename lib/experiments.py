@@ -12,7 +12,18 @@ import xarray as xr
 from torch import Tensor, nn
 
 from lib import controls, datasets, designs, estimators, game, models, players, results, sampling
-from lib.attacks import INSIDE_STEPS, Attack, calibrated_pgd, check_attack, finished, pgd, pgd_inside
+from lib.attacks import (
+    EPSILON,
+    INSIDE_STEPS,
+    STEP_SIZE,
+    STEPS,
+    Attack,
+    calibrated_pgd,
+    check_attack,
+    finished,
+    pgd,
+    pgd_inside,
+)
 from lib.datasets import Dataset
 from lib.files import key
 
@@ -38,9 +49,9 @@ class OrderCurves:
     dataset: str = "photos"
     model: str = "resnet18-standard"
     attacks: tuple[str, ...] = ("untargeted 8",)
-    epsilon: float = 32 / 255
-    step_size: float = 2 / 255
-    steps: int = 100
+    epsilon: float = EPSILON
+    step_size: float = STEP_SIZE
+    steps: int = STEPS
     sampling: str = "neighbours"
     design: str | None = None
     group: int | None = None
@@ -169,9 +180,9 @@ def attack(
     labels: Tensor,
     name: str,
     *,
-    epsilon: float = 32 / 255,
-    step_size: float = 2 / 255,
-    steps: int = 100,
+    epsilon: float = EPSILON,
+    step_size: float = STEP_SIZE,
+    steps: int = STEPS,
     untargeted: Attack | None = None,
 ) -> Attack:
     """The attack called ``name``: "untargeted 8" or "targeted 2" (goal and utility, §4.1), or "steps 16" (S-Table 2).
@@ -212,16 +223,16 @@ def perturbed(
     rows: Sequence[int] | Tensor,
     baseline: Tensor,
     source: nn.Module,
-    epsilon: float = 32 / 255,
-    step_size: float = 2 / 255,
-    steps: int = 100,
+    epsilon: float = EPSILON,
+    step_size: float = STEP_SIZE,
+    steps: int = STEPS,
     grid: int = 16,
     seed: int = 0,
 ) -> list[Attack]:
     """The ``attack`` of each name, or the one of ``controls.CONTROLS`` with the utility that the name gives.
 
-    What these need besides: the ``rows`` (I,) of the images, which with the seed decide the draws, the ``baseline``
-    (C, H, W), the players along a side, ``grid``, and the model, ``source``, from which perturbations are transferred.
+    What these need besides: the ``rows`` (I,) of the images, which with the seed decide the draws; "masked" alone, the
+    ``baseline`` (C, H, W) and the players along a side, ``grid``; and "transferred" the model ``source``.
     The controls of one utility, and the targeted attack, share their untargeted attack, which is made once.
     """
     pace = {"epsilon": epsilon, "step_size": step_size}

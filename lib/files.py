@@ -21,6 +21,17 @@ def key(command: str, *, inputs: Iterable[Tensor] = ()) -> str:
     return digest.hexdigest()[:12]
 
 
+def check_writable(path: Path) -> None:
+    """Raise OSError where no file can be written at ``path``, or in it if it is a folder; no folder is made."""
+    path = path.resolve()
+    there = next(place for place in (path, *path.parents) if place.exists())
+    folder = path.parent if there == path and not path.is_dir() else there
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(f"nothing can be written at {path}: {error.strerror}") from error
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A free path beside ``path`` on which to write a file or make a folder; parent folders are made.

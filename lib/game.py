@@ -76,10 +76,6 @@ BATCH = {"cpu": 64, "cuda": 2048}
 """Masked images a forward pass: on a CPU as many as stay in its cache, on any GPU enough to keep it busy."""
 
 
-TRAINED_OTHERWISE = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
-"""Layers that do something else in training mode."""
-
-
 class MaskingGame:
     """The games of I images: a player outside the coalition has its pixels replaced by those of the baseline.
 
@@ -90,8 +86,8 @@ class MaskingGame:
     convolutions round their inputs to TF32; by default they do, which tests/test_game.py finds to be far below the
     sampling error. ``batch_size`` masked images are made and go through the model at once, by default as ``BATCH`` has
     it for the device; it is halved for good where memory runs out.
-    Raises ValueError for images outside [0, 1], labels outside the classes, shapes that do not fit, or a model with
-    batch normalisation or dropout in training mode.
+    Raises ValueError for images outside [0, 1], labels outside the classes, shapes that do not fit, or a model that
+    is, or has a part, in training mode.
     """
 
     def __init__(
@@ -105,9 +101,10 @@ class MaskingGame:
         value: Value = log_probability,
         batch_size: int | None = None,
     ) -> None:
-        if any(part.training for part in model.modules() if isinstance(part, TRAINED_OTHERWISE)):
+        if any(part.training for part in model.modules()):
             raise ValueError(
-                "the model is in training mode, where its numbers depend on the batch or on chance: freeze it"
+                "the model, or a part of it, is in training mode, where its numbers may depend on the batch or on "
+                "chance: freeze it by models.freeze"
             )
         if images.ndim not in (4, 5):
             raise ValueError(f"images must be (I, C, H, W) or (V, I, C, H, W); got {tuple(images.shape)}")
@@ -168,7 +165,8 @@ class MaskingGame:
         count, each, _ = coalitions.shape
         flat = coalitions.flatten(0, 1)
         shown, hidden = (part.movedim(1, 3).contiguous() for part in (images, self.baselines))  # channels last
-        values = images.new_empty(count * each)
+        precision = torch.promote_types(images.dtype, torch.float32)  # of v, whose differences are small
+        values = images.new_empty(count * each, dtype=precision)
         start = 0
         while start < count * each:
             stop = min(start + self.batch_size, count * each)
@@ -181,7 +179,7 @@ class MaskingGame:
                     raise
                 self.batch_size = (stop - start) // 2
                 continue
-            found = self.value(logits.to(images.dtype), self.labels[owner])
+            found = self.value(logits.to(precision), self.labels[owner])
             if found.shape != owner.shape:
                 raise ValueError(f"v must be ({len(owner)},), one value a row of logits; got {tuple(found.shape)}")
             values[start:stop] = found

@@ -241,7 +241,11 @@ def _rows(source: Source, architecture: str, published: Published, seed: int = 0
         nothing = dict.fromkeys(("claim", "effect", "low", "high"))
         yield {**about, **nothing, "images": 0, "verdict": "not run", "source": []}
         return
-    for verdict in source.judge(*(measured for _, measured in there)):
+    try:
+        verdicts = source.judge(*(measured for _, measured in there))
+    except ValueError as error:
+        raise ValueError(f"{source.id} cannot be judged on {', '.join(name for name, _ in there)}: {error}") from error
+    for verdict in verdicts:
         yield {**about, **_judged(verdict), "id": source.id, "source": [name for name, _ in there]}
 
 

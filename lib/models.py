@@ -171,6 +171,16 @@ def of_seed(model: str, seed: int) -> str:
     return f"{model}_seed{seed}" if seed else model
 
 
+def other_training(model: str) -> str:
+    """The network that one is compared with, of the same architecture and seed: the twin of a standard one, else that.
+
+    Of "resnet18-standard_seed1" it is "resnet18-adversarial_seed1".
+    """
+    architecture, _, rest = model.partition("-")
+    training, mark, seed = rest.partition("_seed")
+    return f"{architecture}-{'adversarial' if training == 'standard' else 'standard'}{mark}{seed}"
+
+
 def available() -> list[str]:
     """The names ``dataset/architecture-training`` of the checkpoints at hand."""
     cards = sorted(CHECKPOINTS.glob("*/*.json"))

@@ -68,7 +68,10 @@ def _run_it_yourself(path: Path, chapter: Path) -> str:
     lines += ["mkdir -p build", f"papermill {chapter.as_posix()} build/{chapter.name}{_example(parameters)}", "```", ""]
     if parameters:
         lines += ["`-p` sets a parameter to a word or a number, a decimal one (8/255 is 0.0314); `-y` to a list, as"]
-        lines += ["`-y 'orders: [0.5, 0.95]'`:", ""]
+        lines += [
+            "`-y 'orders: [0.5, 0.95]'`. What is live is then yours; the text goes on about the run shown here.",
+            "",
+        ]
         lines += ["| parameter | default | meaning |", "|---|---|---|"]
         for name, about in parameters.items():
             lines.append(f"| `{name}` | `{about['default']}` | {about['help'] or ''} |")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
@@ -115,9 +116,10 @@ def small_multiples(names: Sequence[str], draw: Callable[[Axes, str], None], *, 
 
 
 def show(axes: Axes, image: Tensor, *, title: str = "", limit: float | None = None) -> AxesImage:
-    """An image (C, H, W): in grey or colour over [0, 1], or signed from −limit (blue) to limit (red)."""
+    """An image (C, H, W): in grey or colour over [0, 1], or signed from −limit (blue) to limit (red), NaN in grey."""
     least, most, colors = (0.0, 1.0, "gray") if limit is None else (-limit, limit, "RdBu_r")
-    shown = axes.imshow(pixels(image, signed=limit is not None), cmap=colors, vmin=least, vmax=most)
+    shades = colormaps[colors].with_extremes(bad="silver")
+    shown = axes.imshow(pixels(image, signed=limit is not None), cmap=shades, vmin=least, vmax=most)
     axes.set_title(title, fontsize=9)
     axes.set_axis_off()
     return shown

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import lib
 from lib import models
-from lib.files import console, key, replacing
+from lib.files import check_writable, console, key, replacing
 
 PUBLISHED = Path(__file__).parent.parent / "data" / "results"
 WORK = Path(__file__).parent.parent / "build" / "results"
@@ -138,11 +138,13 @@ def measured(
     interrupted run does not measure it again, and says so, for the code may have changed. A block that cannot be read
     is measured again. A specification of several measurements says which one, its ``part``, and on how many ``images``.
     Versions, device, date and ``code_revision`` are those of the blocks: of several runs, all of them.
+    Raises OSError where no block can be written.
     """
     started = time.monotonic()
     blocks = []
     about = provenance(command=command(asked, root), device=device)
     folder = WORK / key(f"{asked.command()} {part or ''}", inputs=inputs)
+    check_writable(folder)
     size = at_once[device.type]
     chunks = torch.arange(asked.images if images is None else images, device=device).split(size)
     earlier = 0
@@ -201,9 +203,9 @@ def read(path: str | Path) -> xr.Dataset:
 
 def reached(result: xr.Dataset, attack: str) -> xr.Dataset:
     """The images of a result on which the attack reached its utility; raises ValueError for an attack it lacks."""
-    known = result.attack.values if "attack" in result.coords else []
+    known = result.attack.values if "reached" in result and "attack" in result.reached.dims else []
     if attack not in known:
-        choice = f"choose one of {', '.join(known)}" if len(known) else "it is of no attack"
+        choice = f"choose one of {', '.join(known)}" if len(known) else "it has no utility to be reached"
         raise ValueError(f"the result has no attack {attack!r}: {choice}")
     return result.isel(image=np.flatnonzero(result.reached.sel(attack=attack).values))
 

@@ -100,6 +100,8 @@ def robustness(asked: Robustness, *, device: torch.device, root: str | Path | No
         raise ValueError(
             f"{asked.model} was trained without noise: there is no certificate to ask for; set certified 0"
         )
+    if asked.certified and asked.draws < 1:
+        raise ValueError(f"a certified radius takes at least 1 draw; got {asked.draws}")
     model = models.load(asked.dataset, asked.model, device=device)
     data = datasets.load(asked.dataset, "test", root=root)
     if not 0 <= asked.certified <= asked.images <= len(data) or asked.images < 1:

@@ -13,7 +13,7 @@ SAMPLINGS = ("neighbours", "uniform")
 
 
 def generator(seed: int, *keys: int) -> torch.Generator:
-    """An independent generator for each (seed, key, …), such as (seed, image, 1).
+    """An independent generator for each (seed, key, …), such as (seed, image, 1): one of 2^32.
 
     Raises ValueError for a seed below 0, or one that a result's file cannot hold.
     """
@@ -70,7 +70,7 @@ def context_ranks(pairs: Tensor, contexts: int, n: int, *, generator: torch.Gene
 
 
 def orders(n: int, fractions: Sequence[float]) -> list[int]:
-    """Orders m = int((n − 2)·f) of the fractions f in [0, 1]; raises ValueError for others, and for an order twice."""
+    """Orders m = int((n − 2)·f) of the fractions f in [0, 1]; raises ValueError for others, none, or one twice."""
     if isinstance(fractions, int | float | str):
         raise ValueError(
             f"orders are a list of fractions of n−2, as [0.5, 0.95]; got {fractions!r}: "
@@ -78,6 +78,8 @@ def orders(n: int, fractions: Sequence[float]) -> list[int]:
         )
     if n < 2:
         raise ValueError(f"an interaction is of two players at least; there are {n}: choose a finer grid")
+    if not len(fractions):
+        raise ValueError("at least one order is needed; got none")
     given: dict[int, float] = {}
     for fraction in fractions:
         if not 0 <= fraction <= 1:

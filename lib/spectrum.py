@@ -30,7 +30,7 @@ def low_pass(images: Tensor, radius: float) -> Tensor:
     Raises ValueError for bad images or a radius below 0.
     """
     check_images(images)
-    if radius < 0:
+    if not radius >= 0:
         raise ValueError(f"a radius is 0 or more cycles over the image; got {radius}")
     kept = _squared_radii(images) <= radius**2
     spectrum = torch.fft.fftshift(torch.fft.fft2(images), dim=(2, 3)) * kept

@@ -28,9 +28,9 @@ class Interval:
 def interval(samples: ArrayLike, *, seed: int = 0) -> Interval:
     """Mean over the first axis (images) with its 95% percentile bootstrap interval.
 
-    Raises ValueError for fewer than two images: one image has no spread.
+    Raises ValueError for fewer than two images, for one image has no spread, and for a number that is not finite.
     """
-    values = _images(samples)
+    values = _finite(samples)
     bootstrap = stats.bootstrap(
         (values,),
         np.mean,
@@ -57,7 +57,8 @@ def statistic_interval(
 
     Several samples, of different models, are resampled independently, or together where they are ``paired``: of the
     same images, row by row.
-    Raises ValueError for fewer than two images, or samples that are paired and not of one length.
+    What is not a number in a sample is left to the statistic. Raises ValueError for fewer than two images, an interval
+    whose ends are not finite, or samples that are paired and not of one length.
     """
     values = [_images(sample) for sample in samples]
     bootstrap = stats.bootstrap(
@@ -70,6 +71,11 @@ def statistic_interval(
         rng=np.random.default_rng(seed),
     )
     low, high = bootstrap.confidence_interval
+    if not np.isfinite([low, high]).all():
+        raise ValueError(
+            f"the statistic is not a finite number in all resamples of {', '.join(str(len(each)) for each in values)} "
+            "images: it takes more images"
+        )
     return Interval(np.asarray(statistic(*values)), low, high, images=min(map(len, values)))
 
 
@@ -87,7 +93,7 @@ def sampling_share(samples: ArrayLike, errors: ArrayLike) -> NDArray[np.float64]
     ``errors`` are the standard errors of the ``samples``, of the draws. Below 1/2, sampling widens an interval over
     images by less than 12%. Not a number where the images differ no more than their draws do.
     """
-    values, drawn = _images(samples), np.mean(_images(errors) ** 2, axis=0)
+    values, drawn = _finite(samples), np.mean(_finite(errors) ** 2, axis=0)
     between = values.var(0, ddof=1) - drawn
     return np.sqrt(drawn / np.where(between > 0, between, np.nan))
 
@@ -97,4 +103,12 @@ def _images(samples: ArrayLike) -> NDArray[np.float64]:
     if values.ndim == 0 or len(values) < 2:
         count = 0 if values.ndim == 0 else len(values)
         raise ValueError(f"an interval over images needs at least 2 images; got {count}")
+    return values
+
+
+def _finite(samples: ArrayLike) -> NDArray[np.float64]:
+    values = _images(samples)
+    if not np.isfinite(values).all():
+        astray = values.size - int(np.isfinite(values).sum())
+        raise ValueError(f"{astray} of {values.size} numbers of {len(values)} images are not finite: leave them out")
     return values

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lib import models
 from lib.attacks import loss_gradient, pgd
 from lib.datasets import Dataset, as_float, is_cloud
-from lib.files import console, key, replacing
+from lib.files import check_writable, console, key, replacing
 
 STATES = Path(__file__).parent.parent / "build" / "training"
 ATTACKED = 1000
@@ -235,6 +235,8 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
     )
     resumable = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
     path = _unfinished(data, about, device)
+    if resume:
+        check_writable(path)
     first, seconds = _resume(path, resumable, generator) if resume else (0, 0.0)
     if first:
         console.print(f"goes on after epoch {first} of {about.epochs}: to train anew, remove {path}")
@@ -375,7 +377,10 @@ def save(
 
 
 def check_new(dataset: str, about: Recipe) -> None:
-    """Raise ValueError where there is a checkpoint of that name, or none of the network that it starts from."""
+    """Raise ValueError where there is a checkpoint of that name, or none of the network that it starts from.
+
+    Raises OSError where none can be written.
+    """
     there = models.available()
     if f"{dataset}/{about.name}" in there:
         raise ValueError(
@@ -384,13 +389,14 @@ def check_new(dataset: str, about: Recipe) -> None:
         )
     if about.initial is not None and f"{dataset}/{about.initial}" not in there:
         raise ValueError(f"{about.name} starts from {about.initial} on {dataset}, which is not there: train it first")
+    check_writable(models.CHECKPOINTS / dataset / about.name)
 
 
 def train_and_save(data: Dataset, test: Dataset, about: Recipe, *, device: torch.device) -> Path:
     """Train by the recipe, evaluate on ``test`` and write the checkpoint: what ``python -m lib train`` does.
 
     The state that an interrupted training would go on from is then removed.
-    Raises ValueError as ``check_new`` does.
+    Raises ValueError and OSError as ``check_new`` does.
     """
     check_new(data.name, about)
     model, seconds = train(data, about, device=device)

@@ -347,9 +347,10 @@ ERRORS = [
     ({"epsilon": math.nan}, r"epsilon must be at least 0.*got nan"),
     ({"epsilon": math.inf}, r"epsilon must be at least 0.*got inf"),
     ({"epsilon": 8.0}, r"epsilon must be .*at most 1, .* \(8/255 = 0\.0314\); got 8\.0"),
-    ({"step_size": -0.1}, r"step_size and steps must be at least 0; got -0\.1 and 3"),
+    ({"step_size": -0.1}, r"step_size is a number of at least 0, steps an integer of at least 0; got -0\.1 and 3"),
     ({"labels": torch.tensor([0, 4]), "steps": 0}, r"labels must lie in 0\.\.3 .*got values from 0 to 4"),
-    ({"steps": -1}, r"step_size and steps must be at least 0; got 0\.1 and -1"),
+    ({"steps": -1}, r"step_size is a number of at least 0, steps an integer of at least 0; got 0\.1 and -1"),
+    ({"steps": 2.5}, r"step_size is a number of at least 0, steps an integer of at least 0; got 0\.1 and 2\.5"),
 ]
 NORM_ERROR = ({"norm": "l1"}, r"unknown norm 'l1': choose 'linf' or 'l2'")
 
@@ -486,9 +487,10 @@ def test_plain_pgd_is_batch_independent_too(network, pictures):
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("targets", [None, torch.tensor([1, 2, 3])], ids=["untargeted", "targeted"])
-def test_calibrated_epsilon_zero(targets, network, pictures):
+@pytest.mark.parametrize("targeted", [False, True], ids=["untargeted", "targeted"])
+def test_calibrated_epsilon_zero(targeted, network, pictures):
     model, (images, labels) = Counting(network(3)), pictures(3, 3)
+    targets = (labels + 1) % 4 if targeted else None
     attack = attacks.calibrated_pgd(model, images, labels, epsilon=0.0, utility=(0.0, 1.0), targets=targets)
     assert torch.equal(attack.images, images)
     assert not attack.utility.any() and not attack.reached.any() and not attack.steps.any()
@@ -513,6 +515,7 @@ def test_an_easy_window_is_reached_by_all_in_one_step(network, pictures):
         ({"utility": 8.0}, r"window \(low, high\) .*got 8\.0"),
         ({"utility": (math.nan, 1.0)}, r"window \(low, high\) .*got \(nan, 1\.0\)"),
         ({"targets": torch.tensor([0, 4])}, r"labels must lie in 0\.\.3 .*got values from 0 to 4"),
+        ({"targets": LABELS}, "targeted at another class than the image's own; got a target that is the label"),
         ({"targets": torch.tensor([0])}, r"must be 2 integers, one an image; got \(1,\)"),
         (
             {"targets": torch.tensor([0, 9]), "gradient_of": lambda images, classes: torch.zeros_like(images)},

@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 
 from lib import claims
+from lib.sampling import orders
 
 FRACTIONS = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95])
 
@@ -14,7 +15,7 @@ def changed(curve, noise=0.005, images=50, seed=0):
     difference = np.asarray(curve) + noise * rng.normal(size=(1, images, len(FRACTIONS)))
     return xr.Dataset(
         {"difference": (("attack", "image", "order"), difference)},
-        coords={"attack": ["untargeted 8"], "fraction": ("order", FRACTIONS)},
+        coords={"attack": ["untargeted 8"], "order": orders(256, FRACTIONS), "fraction": ("order", FRACTIONS)},
     )
 
 
@@ -40,7 +41,7 @@ def test_even_share_by_hand():
 
 def test_orders_that_s_table_1_does_not_list_are_not_judged():
     whole = changed(HIGH)
-    between = whole.isel(order=[0]).assign_coords(fraction=("order", [0.75])) + 1
+    between = whole.isel(order=[0]).assign_coords(order=[190], fraction=("order", [0.75])) + 1
     more = xr.concat([whole.isel(order=slice(7)), between, whole.isel(order=slice(7, None))], "order")
     assert more.sizes["order"] == 12 and claims.listed(more).equals(whole)
     assert claims.c03(more, "untargeted 8") == claims.c03(whole, "untargeted 8")
@@ -98,9 +99,11 @@ def test_c07_correlates_with_the_steps(at_high, verdict):
 
 
 def test_share_of_low_orders_by_hand():
-    """n = 11: the orders are 4, 6 and 9, the weights n − 1 − m are 6, 4 and 1."""
-    share = claims.low_share(np.array([[1.0, -2.0, 3.0], [3.0, -2.0, 3.0]]), np.array([0.5, 0.7, 1.0]), 11)
+    """n = 11: of the orders 4, 6 and 9 the first is at most half of 9; the weights n − 1 − m are 6, 4 and 1."""
+    share = claims.low_share(np.array([[1.0, -2.0, 3.0], [3.0, -2.0, 3.0]]), [4, 6, 9], 11)
     assert share == pytest.approx(12 / (12 + 8 + 3))
+    with pytest.raises(ValueError, match=r"an order that is an integer in 0\.\.9; got 0\.5"):
+        claims.low_share(np.ones((2, 1)), [0.5], 11)
 
 
 def test_c10_compares_the_twins():
@@ -121,6 +124,9 @@ def test_c11_compares_low_orders_alone():
     standard, adversarial = measured(0.4, 0.9, 0), measured(0.5, 0.1, 1)
     (found,) = claims.c11(standard, adversarial)
     assert found.verdict == "replicated" and found.effect.mean == pytest.approx(0.1, abs=0.005)
+    between = [each.isel(order=[0]).assign_coords(fraction=("order", [0.45])) * 7 for each in (standard, adversarial)]
+    more = [xr.concat([*pair], "order") for pair in zip((standard, adversarial), between, strict=True)]
+    assert claims.c11(*more) == [found], "0.45n is not listed"
     assert claims.c11(adversarial, standard)[0].verdict == "contradicted"
 
 

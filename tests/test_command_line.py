@@ -210,6 +210,36 @@ def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_measured(com
         CliRunner().invoke(app, [command, "--out", str(tmp_path / "file" / "x.nc")], catch_exceptions=False)
 
 
+@pytest.mark.parametrize("command", ["interactions", "defenses"])
+def test_a_refused_command_leaves_no_folder_behind(command, tmp_path):
+    options = ["--model", "vgg", "--out", str(tmp_path / "deep" / "x.nc")]
+    assert CliRunner().invoke(app, [command, *options]).exit_code != 0
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("command", "place", "message"),
+    [
+        ("interactions", "data/results/cifar10/resnet18-standard-neighbours.nc", "is among the published results"),
+        ("contexts", "data/results/new.nc", "is among the published results"),
+        ("defenses", "data/results/cifar10", "is among the published results"),
+        ("interactions", "README.md", "is there and no result, whose name ends in .nc: choose another place"),
+    ],
+)
+def test_published_results_and_other_files_are_not_overwritten(command, place, message, monkeypatch):
+    monkeypatch.setattr(models, "load", lambda *_, **__: pytest.fail("too late"))
+    with pytest.raises(ValueError, match=message):
+        CliRunner().invoke(app, [command, "--out", str(ROOT / place)], catch_exceptions=False)
+
+
+def test_attacks_are_made_in_blocks(tiny, monkeypatch):
+    seen, attack = [], experiments.attack
+    monkeypatch.setattr(results, "AT_ONCE", {"cpu": 4})
+    monkeypatch.setattr(experiments, "attack", lambda _, x, *a, **k: seen.append(len(x)) or attack(_, x, *a, **k))
+    done = CliRunner().invoke(app, ["attack", "--dataset", "tiny", "--images", "9", "--device", "cpu", "--steps", "2"])
+    assert done.exit_code == 0 and seen == [4, 4, 1]
+
+
 def test_one_image_is_shown_without_an_interval_and_no_number_as_none(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "WORK", tmp_path / "work")
     few = ["contexts", "--images", "1", "--pairs", "1", "--contexts", "2", "--orders", "0.5"]

@@ -55,6 +55,14 @@ def test_result_is_labelled_costs_what_it_says_and_resumes(tiny, monkeypatch):
     assert contexts.localities(ASKED, device=CPU).locality.equals(found.locality)
 
 
+def test_the_seed_decides_images_and_draws(tiny):
+    """The pairs of an image are drawn from the seed and its row; which images there are, from the seed alone."""
+    of = [pair_experiments.setting(replace(ASKED, seed=s), device=CPU, root=None, batch_size=None) for s in (0, 1)]
+    assert not torch.equal(of[0].subjects.rows, of[1].subjects.rows)
+    same = replace(of[1], subjects=of[0].subjects)
+    assert not torch.equal(of[0].play(torch.arange(12))[2], same.play(torch.arange(12))[2])
+
+
 def test_batch_size_changes_no_number(tiny, anew):
     one, many = (anew(contexts.localities, ASKED, device=CPU, batch_size=b) for b in (1, 512))
     assert abs(one.locality - many.locality).max() < 0.02
@@ -64,7 +72,9 @@ def test_batch_size_changes_no_number(tiny, anew):
     ("change", "message"),
     [
         ({"contexts": 0}, "at least 1 context is needed, for each pair and order; got 0"),
-        ({"fractions": (0.0, 0.5)}, "at order 0 no other player is present, near or far: leave that order out"),
+        *(({"fractions": (0.5, f)}, "at order 0 no other player is present, at order n−2 all are") for f in (0.0, 1.0)),
+        ({"fractions": ()}, "at least one order is needed; got none"),
+        ({"grid": 2}, "on a grid of 2 × 2 every player is as near to a pair: choose 3 at least"),
         ({"value": "entropy"}, "unknown value 'entropy'"),
         ({"pairs": 999}, "999 neighbours pairs were asked for; 16 players have 42"),
         ({"fractions": (1.5,)}, r"fraction of n−2 in \[0, 1\]"),

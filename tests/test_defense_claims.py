@@ -101,6 +101,9 @@ def ranked(effect, images=80):
 def test_c14_is_a_difference_in_differences(effect, verdict):
     found = claims.c14(ranked(effect))
     assert verdicts(found) == [verdict, verdict] and found[0].effect.images == 40
+    between = ranked(effect).isel(order=[0]).assign_coords(fraction=("order", [0.82]))
+    more = xr.concat([ranked(effect), between], "order", data_vars="minimal")
+    assert claims.c14(more) == found, "0.82n is not listed"
 
 
 def corrected(effect, images=80):

@@ -553,7 +553,9 @@ def test_means_of_a_network_do_not_depend_on_batch_size_or_company(network, pict
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"replicates": 1}, "at least 2 replicates are needed for an error; got 1"),
+        ({"replicates": 1}, "at least 2 replicates are needed for an error, a whole number of them; got 1"),
+        ({"replicates": 4.5}, r"at least 2 replicates are needed for an error, a whole number of them; got 4\.5"),
+        ({"errors": "1"}, "errors are a list, one for each of 1 orders; got '1'"),
         ({"errors": [0.1, 0.1]}, r"one for each of 1 orders; got \[0.1, 0.1\]"),
         ({"errors": 0.1}, r"errors are a list, one for each of 1 orders; got 0\.1"),
         ({"errors": [0.0]}, r"errors must be positive, one for each of 1 orders; got \[0.0\]"),

@@ -189,10 +189,10 @@ def test_images_are_chosen_by_the_seed_among_the_correct_ones(tiny):
         ({"attacks": ("untargeted",)}, "unknown attack 'untargeted'"),
         ({"epsilon": -0.1}, "epsilon must be at least 0"),
         ({"epsilon": 8}, "epsilon must be .* at most 1"),
-        ({"steps": -1}, "steps must be at least 0"),
+        ({"steps": -1}, "steps an integer of at least 0"),
         ({"fractions": (0.5, 1.2)}, r"fraction of n−2 in \[0, 1\]; got 1.2"),
         ({"grid": 5}, "a grid of 5×5 players does not divide an image of 16×16 pixels"),
-        ({"replicates": 1}, "at least 2 replicates are needed for an error; got 1"),
+        ({"replicates": 1}, "at least 2 replicates are needed for an error, a whole number of them; got 1"),
         ({"errors": (0.1,)}, r"errors must be positive, one for each of 3 orders; got \[0.1\]"),
         ({"design": "curvature"}, "the design 'curvature' is not for neighbours pairs"),
         ({"design": "signed_groups"}, r"signed groups of 16 players reach orders in 1\.\.13; got 0"),
@@ -285,6 +285,7 @@ def test_epsilon_is_pgd_inside_that_ball(tiny):
 
 def test_baselines_by_name(tiny):
     images, _ = tiny.batch(slice(0, 3))
+    torch.testing.assert_close(experiments.baseline("mean", tiny), (tiny.images.double() / 255).mean(0).float())
     assert not experiments.baseline("zero", tiny).any()
     noise = experiments.baseline("noise", tiny)
     assert noise.shape == (1, 16, 16) and torch.equal(noise, experiments.baseline("noise", tiny))
@@ -292,6 +293,8 @@ def test_baselines_by_name(tiny):
     blurred = experiments.baseline("blur", tiny, images)
     assert blurred.shape == images.shape and blurred.std() < images.std() / 3
     torch.testing.assert_close(blurred.mean((1, 2, 3)), images.mean((1, 2, 3)), rtol=0, atol=0.05)
+    for side in (8, 16, 96, 128):  # where a convolution of ones gives a little more than 1
+        assert experiments.baseline("blur", tiny, torch.ones(1, 3, side, side)).max() <= 1
     with pytest.raises(ValueError, match="unknown baseline 'blur': choose one of mean, zero, noise"):
         experiments.baseline("blur", tiny)
 
@@ -354,6 +357,61 @@ MEASUREMENTS = {
     "defenses": (defense_experiments.defenses, defense_experiments.Defenses, {"games": 2}),
 }
 """Each measurement but that of orders: the function, what it is asked, and settings that are quick."""
+
+
+def sharpen(model, factor):
+    """Multiply the logits, by the weights and biases of the last layer."""
+    with torch.no_grad():
+        for last in [*model.parameters()][-2:]:
+            last.mul_(factor)
+
+
+CURVES = (experiments.order_curves, experiments.OrderCurves, {"fractions": (0.5,), "grid": 4, "replicates": 2})
+
+
+@pytest.mark.parametrize("what", ["interactions", *MEASUREMENTS])
+def test_other_images_or_weights_are_measured_anew(what, tiny, monkeypatch):
+    """Blocks of an earlier run are those of the same images and of the same network, whatever their names."""
+    measure, question, quick = {"interactions": CURVES, **MEASUREMENTS}[what]
+    asked = question(dataset="tiny", images=2, **quick)
+    written, write, load = [], results.write, models.load
+    monkeypatch.setattr(results, "write", lambda data, path: written.append(path) or write(data, path))
+
+    def blocks_measured():
+        written.clear()
+        measure(asked, device=CPU)
+        return len(written)
+
+    def sharper(*names, **options):
+        model = load(*names, **options)
+        sharpen(model, 1.5)
+        return model
+
+    first = blocks_measured()
+    assert first == (2 if what == "defenses" else 1) and blocks_measured() == 0
+    other = tiny.images.clone()
+    other[:, 0, 0, 0] ^= 1  # the least that an image can change
+    monkeypatch.setitem(datasets.LOADERS, "tiny", lambda split, root: replace(tiny, images=other))
+    assert blocks_measured() == first and blocks_measured() == 0
+    monkeypatch.setattr(models, "load", sharper)
+    assert blocks_measured() == first and blocks_measured() == 0
+
+
+def test_another_source_is_measured_anew(tiny, monkeypatch):
+    asked = replace(ASKED, attacks=("transferred 0.002",), source="resnet18-adversarial", images=2)
+    load, sharpness = models.load, {"resnet18-adversarial": 1.0}
+
+    def twin(dataset, name, **options):
+        model = load(dataset, ASKED.model, **options)
+        sharpen(model, sharpness.get(name, 1.0))
+        return model
+
+    monkeypatch.setattr(models, "load", twin)
+    experiments.order_curves(asked, device=CPU)
+    sharpness["resnet18-adversarial"] = 1.5
+    monkeypatch.setattr(experiments, "perturbed", lambda *_, **__: pytest.fail("anew"))
+    with pytest.raises(pytest.fail.Exception, match="anew"):
+        experiments.order_curves(asked, device=CPU)
 
 
 @pytest.mark.parametrize("what", MEASUREMENTS)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.files import replacing
+from lib.files import check_writable, replacing
 
 
 def make(path: Path, text: str, *, folder: bool) -> None:
@@ -65,3 +65,14 @@ def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(tmp_path, monke
         make(fresh, "new", folder=True)
         patch.setattr(Path, "replace", no)
     assert held(path) == ["old"] and list(tmp_path.iterdir()) == [path]
+
+
+def test_whether_a_place_can_be_written_is_told_without_making_it(tmp_path):
+    for place in (tmp_path, tmp_path / "new", tmp_path / "deep" / "deeper" / "new"):
+        check_writable(place)
+        assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    check_writable(tmp_path / "file")
+    with pytest.raises(OSError, match=r"nothing can be written at .*file/new: Not a directory"):
+        check_writable(tmp_path / "file" / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

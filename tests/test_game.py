@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -20,6 +21,7 @@ class Spy(nn.Module):
     def __init__(self):
         super().__init__()
         self.seen = []
+        self.eval()
 
     def forward(self, images):
         self.seen.append(images.clone())
@@ -353,11 +355,30 @@ def test_a_value_that_is_not_one_number_a_row_is_refused(value, network, picture
 
 
 def test_a_model_in_training_mode_is_refused(network, pictures):
-    """Its batch normalisation would see the other images, its dropout is chance; without these no mode matters."""
+    """Its batch normalisation would see the other images, and what it drops is chance, be it by a layer or a call."""
     (images, labels), grid = pictures(2), players.grid(8, 8, side=2)
-    dropping = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(), torch.nn.Linear(64, 4))
-    for model in (network(), dropping):
-        with pytest.raises(ValueError, match="in training mode, where its numbers depend on the batch"):
-            game.MaskingGame(model.train(), grid, images, labels, baseline=images.mean(0))
-    flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4))
-    assert flat.training and game.MaskingGame(flat, grid, images, labels, baseline=images.mean(0))
+    dropping = nn.Sequential(nn.Flatten(), torchvision.ops.StochasticDepth(0.5, "row"), nn.Linear(64, 4))
+    a_part = nn.Sequential(dropping).eval()
+    dropping.train()
+    for model in (network().train(), dropping, a_part):
+        with pytest.raises(
+            ValueError, match="in training mode, where its numbers may depend on the batch or on chance"
+        ):
+            game.MaskingGame(model, grid, images, labels, baseline=images.mean(0))
+    assert game.MaskingGame(a_part.eval(), grid, images, labels, baseline=images.mean(0))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_values_of_images_of_low_precision_are_no_coarser_than_float32(dtype):
+    """v is of the model's logits; rounded to the images' precision it could not show a Δv of a thousandth."""
+    images, grid = torch.full((1, 1, 8, 8), 0.5, dtype=dtype), players.grid(8, 8, side=2)
+    logits = torch.tensor([[0.0, 1e-4, 0.3, 0.7]])
+
+    class Fixed(nn.Module):
+        def forward(self, images):
+            return logits.expand(len(images), -1)
+
+    played = game.MaskingGame(Fixed().eval(), grid, images, torch.tensor([1]), baseline=images[0])
+    values = played(torch.zeros(1, 2, 4, dtype=torch.bool))
+    assert values.dtype == torch.float32
+    assert torch.equal(values[0], logits.log_softmax(1)[0, 1].expand(2))

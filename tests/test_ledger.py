@@ -75,6 +75,15 @@ def test_a_missing_result_is_not_run_and_does_not_hide_the_others(tmp_path):
     assert json.loads(written.read_text(encoding="utf-8"))
 
 
+def test_a_result_that_cannot_be_judged_is_named(tmp_path):
+    (tmp_path / "cifar10").mkdir()
+    name = "cifar10/resnet18-standard-neighbours.nc"
+    measured = results.read(results.PUBLISHED / name)
+    results.write(measured.assign(reached=measured.reached & False), tmp_path / name)
+    with pytest.raises(ValueError, match=f"C03 cannot be judged on {name}: an interval .* at least 2 images; got 0"):
+        ledger.ledger(tmp_path)
+
+
 def test_a_missing_ledger_says_how_to_write_one(tmp_path):
     with pytest.raises(FileNotFoundError, match="python -m lib claims --write"):
         ledger.read(tmp_path / "claims.json")

@@ -422,3 +422,16 @@ def test_networks_that_cannot_be_folded_are_left_as_they_are(network):
 )
 def test_what_a_reader_is_told_of_a_model(name, told):
     assert models.title(name) == told
+
+
+@pytest.mark.parametrize(
+    ("model", "other"),
+    [
+        ("resnet18-standard", "resnet18-adversarial"),
+        ("densenet161-standard_seed2", "densenet161-adversarial_seed2"),
+        ("resnet18-adversarial_seed1", "resnet18-standard_seed1"),
+        ("resnet50-smoothed", "resnet50-standard"),
+    ],
+)
+def test_a_standard_network_is_compared_with_its_twin_and_others_with_it(model, other):
+    assert models.other_training(model) == other

@@ -122,7 +122,10 @@ def test_pixels_are_grey_coloured_or_signed():
 def test_shown_images_have_one_scale(axes):
     shown = plots.show(axes, torch.full((1, 2, 2), 0.5), title="grey")
     assert shown.get_clim() == (0, 1) and axes.get_title() == "grey"
-    assert plots.show(axes, torch.zeros(1, 2, 2), limit=0.1).get_clim() == (-0.1, 0.1)
+    signed = plots.show(axes, torch.tensor([[[0.0, torch.nan]]]), limit=0.1)
+    assert signed.get_clim() == (-0.1, 0.1)
+    nothing, unknown = signed.to_rgba(signed.get_array())[0, :, :3]
+    assert unknown.max() - unknown.min() < 0.01 < nothing.min() - unknown.max(), "grey, where 0 is nearly white"
 
 
 def test_outline_goes_around_the_cells(axes):

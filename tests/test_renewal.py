@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 from typer.testing import CliRunner
 
-from lib import experiments, results
+from lib import datasets, experiments, results
 from lib.__main__ import app
 from lib.renewal import renewed
 
@@ -156,7 +156,13 @@ def test_images_of_other_weights_are_refused(earlier):
         renewed(SMALLER, other, device=CPU)
 
 
-def test_other_images_under_the_same_rows_are_refused(earlier):
+def test_other_images_under_the_same_rows_are_refused(tiny, earlier, monkeypatch):
+    other = tiny.images.clone()
+    other[earlier.image.values[0], 0, 0, 0] ^= 1  # the least that an image can change
+    monkeypatch.setitem(datasets.LOADERS, "tiny", lambda split, root: replace(tiny, images=other))
+    with pytest.raises(ValueError, match="the dataset has other images than it had for the earlier measurement"):
+        renewed(SMALLER, earlier, device=CPU)
+    monkeypatch.setitem(datasets.LOADERS, "tiny", lambda split, root: tiny)
     with pytest.raises(ValueError, match="the dataset has other images than it had for the earlier measurement"):
         renewed(SMALLER, earlier.assign_attrs(of_images="another"), device=CPU)
     unknown = earlier.copy()

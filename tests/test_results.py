@@ -59,7 +59,7 @@ def test_an_attack_that_was_not_measured_is_named():
     )
     with pytest.raises(ValueError, match="has no attack 'untargetted 8': choose one of untargeted 8"):
         results.reached(measured, "untargetted 8")
-    with pytest.raises(ValueError, match="has no attack 'untargeted 8': it is of no attack"):
+    with pytest.raises(ValueError, match="has no attack 'untargeted 8': it has no utility to be reached"):
         results.reached(xr.Dataset({"strength": ("image", [0.1])}), "untargeted 8")
 
 
@@ -162,6 +162,15 @@ def test_blocks_of_an_earlier_run_are_named(counting, capsys):
     assert "earlier run" not in capsys.readouterr().err
     counting()
     assert "1 of 1 blocks are of an earlier run: to measure them anew, remove" in capsys.readouterr().err
+
+
+def test_where_no_block_can_be_written_none_is_measured(counting, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "WORK", tmp_path / "file" / "work")
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"nothing can be written at .*: Not a directory"):
+        counting(torch.tensor(0.0))
+    monkeypatch.setattr(results, "WORK", tmp_path / "work")
+    assert counting(torch.tensor(0.0))[1] == 1, "the first"
 
 
 def test_a_damaged_block_is_measured_again(counting):

@@ -149,6 +149,9 @@ def test_certificates_of_a_model_trained_with_noise(tiny, monkeypatch):
     card = models.card("tiny", "resnet18-standard")
     card["recipe"]["noise"] = 0.25
     monkeypatch.setattr(robustness.models, "card", lambda *a: card)
+    with monkeypatch.context() as patched, pytest.raises(ValueError, match="radius takes at least 1 draw; got 0"):
+        patched.setattr(robustness, "pgd", lambda *_, **__: pytest.fail("attacked before"))
+        robustness.robustness(replace(ASKED, certified=5, draws=0), device=CPU)
     with monkeypatch.context() as patched:
         patched.setitem(robustness.AT_ONCE, "cpu", 2)  # the five lie in three blocks of six, one of them by half
         found = robustness.robustness(replace(ASKED, certified=5, draws=50), device=CPU)

@@ -48,6 +48,11 @@ def test_measured_are_the_images_with_one_cell_and_with_all(tiny, monkeypatch):
     one = [v(torch.where(of.partition == i, images, hidden)) - nothing for i in range(of.n)]
     assert torch.allclose(torch.tensor(found.alone.sel(variant="normal").values), torch.stack(one).sum(0), atol=1e-4)
     assert torch.allclose(torch.tensor(found.whole.sel(variant="normal").values), v(images) - nothing, atol=1e-4)
+    for k, name in enumerate(ASKED.attacks):
+        made = experiments.attack(model, images, labels, name)
+        assert found.reached.values[k].tolist() == made.reached.tolist(), name
+        assert torch.allclose(torch.tensor(found.utility.values[k]), made.utility, atol=1e-4), name
+    assert not found.reached.sel(attack="untargeted 0.5").all() and found.reached.sel(attack="steps 2").all()
     monkeypatch.setattr(singles, "alone_and_whole", lambda *a, **k: pytest.fail("measured again"))
     assert singles.players_alone(ASKED, device=CPU).alone.equals(found.alone)
 

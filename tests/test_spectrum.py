@@ -88,6 +88,8 @@ def test_low_pass_gives_images_and_wants_a_radius():
     assert spectrum.low_pass(images, 2).min() >= 0 and spectrum.low_pass(images, 2).max() <= 1
     with pytest.raises(ValueError, match="0 or more cycles over the image; got -1"):
         spectrum.low_pass(images, -1)
+    with pytest.raises(ValueError, match="0 or more cycles over the image; got nan"):
+        spectrum.low_pass(images, float("nan"))
 
 
 # Fisher's ratio.

@@ -91,3 +91,24 @@ def test_sampling_share_by_hand():
 def test_fewer_than_two_images_have_no_interval(samples):
     with pytest.raises(ValueError, match=r"at least 2 images; got [01]"):
         interval(samples)
+
+
+@pytest.mark.parametrize("astray", [np.nan, np.inf])
+def test_a_number_that_is_not_finite_has_no_interval(astray):
+    samples = np.ones((10, 2))
+    samples[3, 1] = astray
+    for made in (interval, lambda some: sampling_share(some, some)):
+        with pytest.raises(ValueError, match="1 of 20 numbers of 10 images are not finite: leave them out"):
+            made(samples)
+
+
+def test_a_statistic_may_leave_out_what_is_not_a_number():
+    found = statistic_interval(np.nanmean, [1.0, np.nan, 2.0, 3.0] * 10)
+    assert found.mean == 2 and 1.5 < found.low < 2 < found.high < 2.5
+
+
+@pytest.mark.filterwarnings("ignore::scipy.stats.DegenerateDataWarning")
+def test_a_statistic_that_few_images_leave_undefined_has_no_interval():
+    """Of two images a resample may hold one alone, twice: its variance is 0."""
+    with pytest.raises(ValueError, match="not a finite number in all resamples of 2 images: it takes more images"):
+        statistic_interval(lambda some: np.mean(some) / np.var(some) if np.var(some) else np.nan, [1.0, 2.0])

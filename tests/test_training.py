@@ -509,6 +509,17 @@ def test_the_network_to_start_from_is_missing(empty_folder):
         run(toy(), replace(ADVERSARIAL, initial="resnet18-standard"), resume=False)
 
 
+def test_where_nothing_can_be_written_nothing_is_trained(folders, monkeypatch):
+    (folders / "states").touch()  # a file where a folder should be
+    with pytest.raises(OSError, match=r"nothing can be written at .*states"):
+        run(toy(), STANDARD)
+    (folders / "checkpoints").mkdir()
+    (folders / "checkpoints" / "toy").touch()
+    monkeypatch.setattr(training, "train", lambda *_, **__: pytest.fail("too late"))
+    with pytest.raises(OSError, match=r"nothing can be written at .*resnet18-standard"):
+        training.train_and_save(toy(), toy(), STANDARD, device=CPU)
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".json"])
 def test_an_interruption_while_a_checkpoint_is_written_leaves_the_old_one(suffix, saved, monkeypatch):
     model, test, path = saved
