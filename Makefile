@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help book pdf test lint bench clean
+.PHONY: help book read pdf test lint bench clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -10,6 +10,9 @@ help: ## list the targets
 
 book: $(INSTALLED) ## execute the notebooks and build the pages: _build/html/index.html
 	$(PYTHON) -m lib book
+
+read: $(INSTALLED) ## build the pages from the stored outputs, executing nothing: _build/html/index.html
+	$(PYTHON) -m lib book --stored
 
 pdf: $(INSTALLED) ## print the book as last executed, or as stored, by chromium: _build/book.pdf
 	$(PYTHON) -m lib pdf
