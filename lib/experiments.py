@@ -81,7 +81,7 @@ def correct_images(model: nn.Module, data: Dataset, count: int, *, seed: int) ->
     if count < 1:
         raise ValueError(f"at least one image must be asked for; got {count}")
     order = torch.randperm(len(data), generator=sampling.generator(seed))
-    device = next(model.parameters()).device
+    device = next(model.parameters(), data.images).device
     chosen = torch.empty(0, dtype=torch.long)
     for rows in order.split(min(count, 250)):
         images, labels = (part.to(device) for part in data.batch(rows))
