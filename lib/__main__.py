@@ -87,21 +87,26 @@ BatchSize = Annotated[
 def writable(path: Path | None) -> Path | None:
     """The place of a result, or of a folder of results, if it may be written; told before anything is measured.
 
-    Raises OSError where nothing can be written, ValueError where a published result or another kind of file would go.
+    Raises OSError where nothing can be written, ValueError for a place among the published results.
     """
     if path is None:
         return None
     if path.resolve().is_relative_to(results.PUBLISHED.resolve()):
         raise ValueError(f"{path} is among the published results: write elsewhere, look at it, and then move it there")
-    if path.is_file() and path.suffix != ".nc":
-        raise ValueError(f"{path} is there and no result, whose name ends in .nc: choose another place")
     check_writable(path)
     return path
 
 
+def result_file(path: Path | None) -> Path | None:
+    """The place of one result, as ``writable`` has it; raises ValueError where its name does not end in .nc."""
+    if path is not None and path.suffix != ".nc":
+        raise ValueError(f"a result is a file whose name ends in .nc; got {path}")
+    return writable(path)
+
+
 Out = Annotated[
     Path | None,
-    typer.Option(dir_okay=False, callback=writable, help="the result (netCDF); else build/results/<key>.nc"),
+    typer.Option(dir_okay=False, callback=result_file, help="the result (netCDF); else build/results/<key>.nc"),
 ]
 Seed = Annotated[int, typer.Option(help="decides every random draw")]
 

@@ -137,6 +137,8 @@ def fetch(package: str, patterns: Sequence[str], folder: Path) -> None:
         with tarfile.open(tarball) as archive:
             for member in archive:
                 name = PurePosixPath(member.name).relative_to("package")
+                if ".." in name.parts:
+                    raise ValueError(f"{package} holds {member.name}, which would be written elsewhere: it is not used")
                 content = archive.extractfile(member)
                 if content and any(fnmatch(str(name), pattern) for pattern in [*patterns, "LICENSE"]):
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)

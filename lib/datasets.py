@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from http.client import HTTPException
 from importlib.metadata import distribution
 from pathlib import Path
 from zipfile import BadZipFile
@@ -204,7 +205,7 @@ def _cifar10(split: str, root: str | Path | None) -> Dataset:
         try:
             _download_cifar10(LOCAL_DATA / "cifar10")
             return _official_cifar10(split, LOCAL_DATA / "cifar10")
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, HTTPException) as error:
             reason = f"the download by torchvision failed ({error})"
     else:
         reason = "no download is tried where root is given"
@@ -244,10 +245,9 @@ def as_images(points: Tensor) -> Tensor:
     """
     if points.ndim != 3 or points.shape[2] != 3:
         raise ValueError(f"clouds must be (clouds, points, 3); got {tuple(points.shape)}")
-    if points.numel() and not points.abs().max() <= 1.001:  # half precision rounds
-        raise ValueError(
-            f"clouds must lie in the unit sphere; got coordinates up to {points.abs().max():.3g}: scale them"
-        )
+    farthest = points.float().norm(dim=2).max() if points.numel() else torch.zeros(())
+    if not farthest <= 1.001:  # half precision rounds
+        raise ValueError(f"clouds must lie in the unit sphere; got points {farthest:.3g} from its centre: scale them")
     return ((points.float() + 1) / 2).clamp(0, 1).transpose(1, 2)[..., None].contiguous()
 
 
@@ -326,7 +326,7 @@ def _image_folder(name: str, split: str, folder: Path) -> Dataset:
     for path, _ in images.samples:
         try:
             pixels.append(tv_functional.pil_to_tensor(images.loader(path)))
-        except OSError as error:
+        except (OSError, SyntaxError) as error:  # SyntaxError is Pillow's, of a broken PNG
             raise ValueError(f"the image {path} cannot be read ({error}): replace or remove it") from error
     for image, (path, _) in zip(pixels, images.samples, strict=True):
         if image.shape != pixels[0].shape:

@@ -36,7 +36,7 @@ def read_image(path: Path) -> Tensor:
     try:
         with Image.open(path) as image:
             resized = tv_functional.resize(image.convert("RGB"), [256], antialias=True)
-    except OSError as error:
+    except (OSError, SyntaxError) as error:  # SyntaxError is Pillow's, of a broken PNG
         raise ValueError(f"the image {path} cannot be read ({error}): replace or remove it") from error
     return tv_functional.pil_to_tensor(tv_functional.center_crop(resized, [224, 224]))
 
@@ -98,18 +98,26 @@ def file_labels(place: Path) -> dict[str, int]:
             odd = [label for _, label in rows if label not in index]
             if odd:
                 raise ValueError(f"{odd[0]!r} in {place / name} is no label: write a wnid, or a number 0..999")
-            return {stem: index[label] for stem, label in rows}
+            labels = {stem: index[label] for stem, label in rows}
+            twice = [stem for stem, label in rows if labels[stem] != index[label]]
+            if twice:
+                raise ValueError(f"{twice[0]} has two labels in {place / name}: leave one")
+            return labels
     for folder in (place, place / "ILSVRC2012_devkit_t12" / "data"):
         truth = folder / "ILSVRC2012_validation_ground_truth.txt"
         if truth.exists():
             numbered = kit_wnids(folder / "meta.mat")
+            if len(numbered) != len(CLASSES):
+                raise ValueError(
+                    f"{folder / 'meta.mat'} must name {len(CLASSES)} classes; it names {len(numbered)}: unpack it anew"
+                )
             index = {wnid: label for label, wnid in enumerate(sorted(numbered.values()))}
             numbers = truth.read_text().split()
             odd = [number for number in numbers if not (number.isdigit() and int(number) in numbered)]
             if odd:
                 raise ValueError(f"{odd[0]!r} in {truth} is no number of a class in {folder / 'meta.mat'}")
-            labels = [index[numbered[int(number)]] for number in numbers]
-            return {f"ILSVRC2012_val_{row:08d}": label for row, label in enumerate(labels, 1)}
+            told = (index[numbered[int(number)]] for number in numbers)
+            return {f"ILSVRC2012_val_{row:08d}": label for row, label in enumerate(told, 1)}
     raise ValueError(
         f"the images in {place} have no labels: put them into folders named by wnid, or add labels.csv (file,label), "
         "LOC_val_solution.csv, or ILSVRC2012_validation_ground_truth.txt with meta.mat"

@@ -112,7 +112,10 @@ def weights(name: str, places: Sequence[Path]) -> Weights:
 
 
 def network(architecture: str, held: Weights) -> nn.Module:
-    """torchvision's network for normalised 224×224 images with these weights; raises ValueError where they misfit."""
+    """torchvision's network for normalised 224×224 images with these weights, as float32.
+
+    Raises ValueError where they misfit.
+    """
     with torch.device("meta"):
         made = NETWORKS[architecture]()
     try:
@@ -120,7 +123,7 @@ def network(architecture: str, held: Weights) -> nn.Module:
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()[:200]
         raise ValueError(f"the weights {held.path} are not those of a {architecture}: {first}") from error
-    return made
+    return made.float()
 
 
 def chosen(path: Path, tensors: dict[str, Tensor]) -> Weights:
@@ -150,7 +153,7 @@ def beside(path: Path) -> Path:
 
 
 def check(path: Path, name: str | None = None) -> str:
-    """The SHA-256 of the file; raises ValueError where its name, or the file beside it, tells of another one.
+    """The SHA-256 of the file; raises ValueError where its name, or the file beside it, tells of another, or of none.
 
     torchvision's names end in the first eight digits. ``name`` stands for that of ``path``.
     """
@@ -158,7 +161,10 @@ def check(path: Path, name: str | None = None) -> str:
     in_name = re.search(r"-([0-9a-f]{8})\.pth$", name or path.name)
     expected = [in_name[1]] if in_name else []
     if beside(path).exists():
-        expected += beside(path).read_text().split()[:1]
+        recorded = (beside(path).read_text().split() or [""])[0].lower()
+        if not re.fullmatch(r"[0-9a-f]{64}", recorded):
+            raise ValueError(f"{beside(path)} holds no SHA-256, as sha256sum writes it: remove it, or write it anew")
+        expected.append(recorded)
     for digits in expected:
         if not found.startswith(digits):
             raise ValueError(
@@ -172,31 +178,19 @@ def download(url: str, path: Path) -> None:
     """Download a file, whole or not at all, and record its SHA-256 beside it.
 
     What an interrupted download left in ``path``.part is gone on from, which neither pooch nor PyTorch's hub does.
-    Raises OSError where the download fails, ValueError where it is not the file that its name tells of.
+    Raises OSError or HTTPException where the download fails, ValueError where it is not the file that its name tells.
     """
     part = path.with_name(f"{path.name}.part")
     start = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
-        answer = urllib.request.urlopen(request, timeout=60)
+        _receive(urllib.request.urlopen(request, timeout=60), part, start=start)
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
-        part.unlink()  # longer than the file, or as long: begin anew
-        return download(url, path)
-    with answer:
-        start = start if answer.status == 206 else 0
-        length = int(answer.headers["Content-Length"] or -1)
-        if length < 0:
-            raise OSError(f"{url} does not say how long it is, so that nothing would tell an interruption from its end")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            part.open("ab" if start else "wb") as file,
-            wrap_file(answer, total=length, description=path.name, console=console) as shown,
-        ):
-            shutil.copyfileobj(shown, file)
-    if (have := part.stat().st_size) != start + length:
-        raise OSError(f"{part} has {have} of {start + length} bytes: run it again, it goes on from there")
+        if error.headers["Content-Range"] != f"bytes */{start}":  # else all of it is here already
+            part.unlink()  # longer than the file: begin anew
+            return download(url, path)
     try:
         found = check(part, path.name)
     except ValueError:
@@ -204,6 +198,23 @@ def download(url: str, path: Path) -> None:
         raise
     beside(path).write_text(f"{found}  {path.name}\n")
     part.replace(path)
+
+
+def _receive(answer: http.client.HTTPResponse, part: Path, *, start: int) -> None:
+    """Write an answer to ``part``, after the ``start`` bytes that are there; raises OSError where it breaks off."""
+    with answer:
+        start = start if answer.status == 206 else 0
+        length = int(answer.headers["Content-Length"] or -1)
+        if length < 0:
+            raise OSError(f"{answer.url} does not say how long it is: nothing would tell an interruption from its end")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            part.open("ab" if start else "wb") as file,
+            wrap_file(answer, total=length, description=part.stem, console=console) as shown,
+        ):
+            shutil.copyfileobj(shown, file)
+    if (have := part.stat().st_size) != start + length:
+        raise OSError(f"{part} has {have} of {start + length} bytes: run it again, it goes on from there")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

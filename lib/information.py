@@ -39,10 +39,13 @@ def entropy_values(joint: Tensor) -> Tensor:
 def mutual_information(joint: Tensor, first: Iterable[int], second: Iterable[int], given: Iterable[int] = ()) -> Tensor:
     """MI(A;B|C) = Σ p(a,b,c) log [p(a,b,c) p(c) / (p(a,c) p(b,c))], of the axes A, B and C of the joint.
 
-    Raises ValueError for a table that is not a joint.
+    Raises ValueError for a table that is not a joint, and for an axis outside 0..n.
     """
     _check(joint)
     a, b, c = set(first), set(second), set(given)
+    odd = sorted((a | b | c) - set(range(joint.ndim)))
+    if odd:
+        raise ValueError(f"the axes of this joint are 0..{joint.ndim - 1}, the last of them Y; got {odd[0]}")
     p_abc, p_c, p_ac, p_bc = (_marginal(joint.double(), axes) for axes in (a | b | c, c, a | c, b | c))
     above = torch.xlogy(p_abc, p_abc) + torch.xlogy(p_abc, p_c)
     below = torch.xlogy(p_abc, p_ac) + torch.xlogy(p_abc, p_bc)

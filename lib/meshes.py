@@ -1,6 +1,7 @@
 """Meshes: ModelNet10 as it is published, folders of OFF files, made into the clouds that ``datasets`` reads."""
 
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from rich.progress import track
 from torch import Tensor
 
 from lib.datasets import LOCAL_DATA, MODELNET10
-from lib.files import console, replacing
+from lib.files import check_writable, console, replacing
 
 
 def convert(folder: Path, *, path: Path = LOCAL_DATA / "modelnet10" / MODELNET10) -> Path:
@@ -20,6 +21,7 @@ def convert(folder: Path, *, path: Path = LOCAL_DATA / "modelnet10" / MODELNET10
     """
     if path.exists():
         raise ValueError(f"{path} is there already: move it away to have it made anew")
+    check_writable(path)
     classes = sorted(each.name for each in folder.glob("[!.]*/"))
     found = {
         split: [
@@ -64,8 +66,8 @@ def sample_mesh(path: str | Path, *, points: int = 1024, seed: int = 0) -> Tenso
         raise ValueError(f"{path} is no OFF mesh, or is truncated or altered: {error}") from error
     a, b, c = corners.unbind(1)
     area = torch.linalg.cross(b - a, c - a).norm(dim=1)
-    if not area.sum() > 0:
-        raise ValueError(f"the mesh {path} has no surface: it needs a polygon of some area")
+    if not 0 < area.sum() < inf:
+        raise ValueError(f"the mesh {path} has no surface, or none that is finite: it needs a polygon of some area")
     generator = torch.Generator().manual_seed(seed)
     face = torch.multinomial(area, points, replacement=True, generator=generator)
     u, v = torch.rand(2, points, 1, generator=generator, dtype=area.dtype)
@@ -86,6 +88,8 @@ def _triangles(lines: list[str]) -> Tensor:
     if len(lines) < vertices + faces:
         raise ValueError(f"{vertices} vertices and {faces} faces are promised, {len(lines)} lines follow")
     places = [[float(word) for word in line.split()[:3]] for line in lines[:vertices]]
+    if not places or any(len(place) < 3 for place in places):
+        raise ValueError("a vertex has three coordinates, and there is at least one")
     index: list[tuple[int, ...]] = []
     for line in lines[vertices : vertices + faces]:
         count, *numbers = map(int, line.split()[: 1 + int(line.split()[0])])

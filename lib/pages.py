@@ -81,10 +81,11 @@ def _run_it_yourself(path: Path, chapter: Path) -> str:
 def _example(parameters: dict[str, Any]) -> str:
     """Options of papermill that set the first parameter whose default is a number, a word or a list to just that."""
     for name, about in parameters.items():
-        with suppress(ValueError):  # an expression, as 32 / 255
+        with suppress(ValueError, SyntaxError):  # an expression, as 32 / 255, or a list of several lines
             value = ast.literal_eval(about["default"])
-            plain = isinstance(value, int | float | str)
-            return f" -p {name} {value}" if plain else f" -y {shlex.quote(f'{name}: {json.dumps(value)}')}"
+            if isinstance(value, int | float | str):
+                return f" -p {name} {shlex.quote(str(value))}"
+            return f" -y {shlex.quote(f'{name}: {json.dumps(value)}')}"
     return ""
 
 

@@ -30,7 +30,7 @@ KEPT = (NORMAL, ADVERSARIAL, TARGETED, DIFFERENCE, "red", "white")
 def band(
     axes: Axes, fractions: Sequence[float], over_images: Interval, *, label: str, color: str, style: str = "o-"
 ) -> None:
-    """A mean over images against the order m/n, with its 95% interval as a band."""
+    """A mean over images against the order m/(n − 2), with its 95% interval as a band."""
     axes.fill_between(fractions, over_images.low, over_images.high, color=color, alpha=0.2, linewidth=0)
     axes.plot(fractions, over_images.mean, style, color=color, label=label, markersize=4)
 

@@ -36,7 +36,7 @@ class Recipe:
     that of ``models.ARCHITECTURES``, ``average`` the decay of the moving average of the weights.
 
     ``initial`` names the checkpoint of the same dataset whose weights training starts from; None is a random start.
-    Raises ValueError for an unknown precision, and for a seed that no measurement would take.
+    Raises ValueError for an unknown precision, a seed that no measurement takes, and noise below 0 or with attacks.
     """
 
     architecture: str = "resnet18"
@@ -60,6 +60,10 @@ class Recipe:
             raise ValueError(f"unknown precision {self.precision!r}: choose one of {', '.join(PRECISIONS)}")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"a seed is an integer from 0 to 2^31 − 1; got {self.seed}")
+        if self.noise < 0 or (self.noise and self.attack_steps):
+            raise ValueError(
+                f"noise is at least 0, and 0 where there are attacks; got {self.noise} and {self.attack_steps} steps"
+            )
 
     @property
     def training(self) -> str:
@@ -76,7 +80,8 @@ class Recipe:
 def recipe(dataset: str, model: str, **changes: Any) -> Recipe:
     """The recipe of the published ``model``, as "resnet18-standard"; raises ValueError for an unknown one.
 
-    With a ``seed`` other than 0 training starts from the ``initial`` checkpoint of that seed.
+    With a ``seed`` other than 0 training starts from the ``initial`` checkpoint of that seed. (The published networks
+    of such seeds were trained with ``precision`` "float32", as their cards say.)
     """
     if model not in RECIPES.get(dataset, ()):
         choices = "; ".join(f"{name}: {', '.join(known)}" for name, known in RECIPES.items())
@@ -211,7 +216,11 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
         model = models.build(about.architecture, **options)
     model = model.to(device)
     if about.initial is not None:
-        model.load_state_dict(models.restore(data.name, about.initial).state_dict())
+        try:
+            model.load_state_dict(models.restore(data.name, about.initial).state_dict())
+        except RuntimeError as error:
+            told = str(error).partition("\n")[0]
+            raise ValueError(f"{about.initial} is no network to start {about.name} from: {told}") from error
     # Faster; but on larger images a CPU's oneDNN crashes where it trains a narrow network in this layout.
     crashes = device.type == "cpu" and data.images.shape[-1] > 32
     layout = torch.contiguous_format if crashes else torch.channels_last
@@ -307,10 +316,16 @@ def _resume(path: Path, resumable: dict[str, Any], generator: torch.Generator) -
         raise
     except Exception as error:  # of a damaged file PyTorch raises whatever its bytes lead to
         raise ValueError(f"the unfinished training {path} is damaged: remove it, and it starts anew") from error
-    for name, part in resumable.items():
-        part.load_state_dict(state[name])
-    generator.set_state(state["generator"])
-    return state["epoch"], state["seconds"]
+    try:
+        for name, part in resumable.items():
+            part.load_state_dict(state[name])
+        generator.set_state(state["generator"])
+        return state["epoch"], state["seconds"]
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        told = str(error).partition("\n")[0]
+        raise ValueError(
+            f"the unfinished training {path} is of other code than this ({told}): remove it, and it starts anew"
+        ) from error
 
 
 def _save(path: Path, state: dict[str, Any]) -> None:
@@ -321,7 +336,8 @@ def _save(path: Path, state: dict[str, Any]) -> None:
 @torch.no_grad()
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 500) -> float:
     """Share of the images (B, C, H, W) that the model gives their label."""
-    hits = [model(images[rows]).argmax(1) == labels[rows] for rows in torch.arange(len(labels)).split(batch_size)]
+    chunks = torch.arange(len(labels)).split(batch_size)
+    hits = [models.logits(model, images[rows]).argmax(1) == labels[rows] for rows in chunks]
     return torch.cat(hits).float().mean().item()
 
 
@@ -396,9 +412,14 @@ def train_and_save(data: Dataset, test: Dataset, about: Recipe, *, device: torch
     """Train by the recipe, evaluate on ``test`` and write the checkpoint: what ``python -m lib train`` does.
 
     The state that an interrupted training would go on from is then removed.
-    Raises ValueError and OSError as ``check_new`` does.
+    Raises ValueError and OSError as ``check_new`` does, and ValueError for a test of other classes.
     """
     check_new(data.name, about)
+    if data.classes != test.classes:
+        raise ValueError(
+            f"the classes are {', '.join(data.classes)} for training and {', '.join(test.classes)} for the test: "
+            "both need the same"
+        )
     model, seconds = train(data, about, device=device)
     card = save(model, data, test, about, seconds=seconds, device=device)
     _unfinished(data, about, device).unlink(missing_ok=True)

@@ -91,8 +91,8 @@ def _live(own: ipywidgets.Widget, recompute: Callable[[], None], tooltip: str) -
         button.disabled, state.value = True, "computing …"
         try:
             recompute()
-        except Exception as error:
-            state.value = f"failed: {error}"
+        except BaseException as error:
+            state.value = f"failed: {str(error) or type(error).__name__}"
             raise
         else:
             state.value = ""

@@ -1,6 +1,9 @@
 """A book of one notebook: executed, stored, built, and left as it was when something fails."""
 
+import io
 import json
+import subprocess
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +42,20 @@ def test_without_npm_the_pages_use_the_network(
     assert settings["sphinx"]["config"] == {}
     assert "npm is not installed" in capsys.readouterr().err
     assert not any((root / "_offline").iterdir())
+
+
+def test_a_package_that_would_write_elsewhere_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch):
+    def pack(command: list[str], cwd: str, **_: object) -> None:
+        with tarfile.open(Path(cwd) / "one.tgz", "w:gz") as archive:
+            for name in ("package/LICENSE", "package/dist/one.js", "package/dist/../../../escaped.js"):
+                member = tarfile.TarInfo(name)
+                member.size = 2
+                archive.addfile(member, io.BytesIO(b"hi"))
+
+    monkeypatch.setattr(subprocess, "run", pack)
+    with pytest.raises(ValueError, match=r"one@1 holds package/dist/\.\./.*escaped\.js, which would be written"):
+        book.fetch("one@1", ["dist/*.js"], root / "a" / "b")
+    assert not list(root.rglob("escaped.js"))
 
 
 def test_execution_is_timed_and_the_times_are_stored(write: Callable[[str], None], root: Path):

@@ -223,7 +223,8 @@ def test_a_refused_command_leaves_no_folder_behind(command, tmp_path):
         ("interactions", "data/results/cifar10/resnet18-standard-neighbours.nc", "is among the published results"),
         ("contexts", "data/results/new.nc", "is among the published results"),
         ("defenses", "data/results/cifar10", "is among the published results"),
-        ("interactions", "README.md", "is there and no result, whose name ends in .nc: choose another place"),
+        ("interactions", "README.md", r"a result is a file whose name ends in \.nc; got .*README\.md"),
+        ("contexts", "new/curves", r"a result is a file whose name ends in \.nc; got .*curves"),
     ],
 )
 def test_published_results_and_other_files_are_not_overwritten(command, place, message, monkeypatch):

@@ -382,7 +382,7 @@ def test_truncated_official_batches(official, no_network):
 def model_net(place, **changes):
     """A file of four training and two test clouds of five points each."""
     place.mkdir(parents=True)
-    points = np.linspace(-1, 1, 4 * 5 * 3).reshape(4, 5, 3).astype(np.float16)
+    points = np.linspace(-0.57, 0.57, 4 * 5 * 3).reshape(4, 5, 3).astype(np.float16)
     arrays = {
         "train_points": points,
         "train_labels": np.arange(4, dtype=np.uint8) % 2,
@@ -399,7 +399,7 @@ def test_modelnet10_is_clouds_as_images(no_network, tmp_path):
     assert (train.name, train.classes, len(train), len(test)) == ("modelnet10", ("bed", "chair"), 4, 2)
     assert train.labels.tolist() == [0, 1, 0, 1] and test.labels.tolist() == [1, 0]
     assert train.images.shape == (4, 3, 5, 1) and train.images.dtype == torch.float32
-    coordinates = np.linspace(-1, 1, 60).reshape(4, 5, 3)
+    coordinates = np.linspace(-0.57, 0.57, 60).reshape(4, 5, 3)
     images, labels = train.batch(torch.tensor([2, 0]))
     assert torch.equal(images, train.images[[2, 0]]) and labels.dtype == torch.int64
     for cloud, point, axis in [(0, 0, 0), (2, 3, 1), (3, 4, 2)]:
@@ -474,8 +474,8 @@ def test_a_truncated_modelnet10(keep, no_network, tmp_path):
     [
         (torch.zeros(4, 3), r"clouds must be \(clouds, points, 3\); got \(4, 3\)"),
         (torch.zeros(2, 3, 4), r"clouds must be \(clouds, points, 3\); got \(2, 3, 4\)"),
-        (torch.full((1, 4, 3), 1.5), r"clouds must lie in the unit sphere; got coordinates up to 1\.5: scale them"),
-        (torch.full((1, 4, 3), torch.nan), r"clouds must lie in the unit sphere; got coordinates up to nan"),
+        (torch.full((1, 4, 3), 1.0), r"clouds must lie in the unit sphere; got points 1\.73 from its centre: scale"),
+        (torch.full((1, 4, 3), torch.nan), r"clouds must lie in the unit sphere; got points nan from its centre"),
     ],
 )
 def test_clouds_that_are_none(points, message):
@@ -560,7 +560,7 @@ def test_a_model_without_logits_is_told_so(output, got):
     ways = (
         lambda: datasets.class_count(output),
         lambda: experiments.correct_images(Model(), data, 4, seed=0),
-        lambda: game.MaskingGame(Model(), players.grid(32, 32, side=4), images, labels, baseline=images.mean(0)),
+        lambda: game.MaskingGame(Model().eval(), players.grid(32, 32, side=4), images, labels, baseline=images.mean(0)),
         lambda: attacks.pgd(Model(), images, labels, epsilon=0.1, step_size=0.1, steps=1),
         lambda: attacks.calibrated_pgd(Model(), images, labels, steps=1),
         lambda: attacks.calibrated_path(Model(), images, labels, lambda amount: images, steps=1),

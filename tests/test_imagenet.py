@@ -1,7 +1,4 @@
-"""ImageNet: layouts of the images, checkpoints as they are published, downloads from a local server, one real run.
-
-The weights are random, in the true formats: nothing is known here of the accuracy of the public ones.
-"""
+"""ImageNet's images: in every layout in which they are found, labelled, cut to size, drawn, refused."""
 
 from pathlib import Path
 
@@ -14,8 +11,9 @@ from torchvision import models as tv_models
 
 from lib import datasets, imagenet, imagenet_weights
 
-SAMPLE = Path(__file__).parent.parent.parent / "shared" / "datasets" / "imagenet_sample.zip"
 WNIDS = [f"n{number:08d}" for number in range(1, 1001)]
+KINDS = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("num_children", "O")]
+"""The fields of the development kit's classes that are read."""
 
 
 def picture(path: Path, shade: int = 0, size: tuple[int, int] = (40, 30)) -> None:
@@ -67,11 +65,25 @@ def kit(tmp_path):
     """The development kit: number k is the wnid of rank 1000 − k, as if sorted the other way; a class above them."""
     folder = tmp_path / "ILSVRC2012_devkit_t12" / "data"
     folder.mkdir(parents=True)
-    kinds = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("num_children", "O")]
     rows = [(number, wnid, 0) for number, wnid in enumerate(reversed(WNIDS), 1)] + [(1001, "n99999999", 3)]
-    savemat(folder / "meta.mat", {"synsets": np.array(rows, dtype=kinds)})
+    savemat(folder / "meta.mat", {"synsets": np.array(rows, dtype=KINDS)})
     (folder / "ILSVRC2012_validation_ground_truth.txt").write_text("1\n1000\n2\n")
     return folder
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["in the folder", "in that of the kit"])
+def test_the_development_kit_tells_the_rank_of_folders(beside, local, tmp_path, kit):
+    picture(tmp_path / WNIDS[4] / "a.png", 7)
+    if beside:
+        (kit / "meta.mat").rename(tmp_path / "meta.mat")
+    assert loaded(tmp_path) == {7: 4}
+
+
+def test_the_development_kit_may_lie_beside_the_images(local, tmp_path, kit):
+    picture(tmp_path / "ILSVRC2012_val_00000001.png", 10)
+    for name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt"):
+        (kit / name).rename(tmp_path / name)
+    assert loaded(tmp_path) == {10: 999}
 
 
 def test_the_development_kit_numbers_classes_in_its_own_order(local, tmp_path, kit):
@@ -82,6 +94,13 @@ def test_the_development_kit_numbers_classes_in_its_own_order(local, tmp_path, k
     truth.write_text("1\n1001\n")
     with pytest.raises(ValueError, match=r"'1001' in .* is no number of a class in"):
         datasets.load("imagenet", root=tmp_path)
+    whole = (kit / "meta.mat").read_bytes()
+    few = [(number, wnid, 0) for number, wnid in enumerate(WNIDS[:5], 1)]
+    savemat(kit / "meta.mat", {"synsets": np.array(few, dtype=KINDS)})
+    truth.write_text("1\n2\n")
+    with pytest.raises(ValueError, match=r"meta\.mat must name 1000 classes; it names 5: unpack it anew"):
+        datasets.load("imagenet", root=tmp_path)
+    (kit / "meta.mat").write_bytes(whole)
     for content in (b"nothing", (kit / "meta.mat").read_bytes()[:300]):
         (kit / "meta.mat").write_bytes(content)
         with pytest.raises(ValueError, match=r"is not the meta\.mat of the development kit, or is cut short"):
@@ -101,6 +120,17 @@ def test_images_are_cut_as_torchvisions_weights_want_them(size, mode, tmp_path):
     mean, deviation = (torch.tensor(each).view(3, 1, 1) for each in imagenet_weights.NORMALIZER.values())
     theirs = tv_models.ResNet18_Weights.IMAGENET1K_V1.transforms()(Image.open(tmp_path / "image.png").convert("RGB"))
     torch.testing.assert_close((ours - mean) / deviation, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_broken_png_is_named(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "image.png")
+    content = bytearray((tmp_path / "image.png").read_bytes())
+    second = content.index(b"IDAT", content.index(b"IDAT") + 4)
+    content[second] ^= 0x80
+    (tmp_path / "image.png").write_bytes(content)
+    with pytest.raises(ValueError, match=r"the image .*image\.png cannot be read \(broken PNG file"):
+        imagenet.read_image(tmp_path / "image.png")
 
 
 def test_some_are_drawn_by_the_seed(tmp_path):
@@ -125,6 +155,7 @@ def test_some_are_drawn_by_the_seed(tmp_path):
         ({"a.png": "", "b.png": "", "labels.csv": "a.png,3"}, r"1 images in .* have no label, such as b\.png"),
         ({"a.png": "", "labels.csv": "a.png, "}, r"1 images in .* have no label, such as a\.png"),
         ({"a.png": "", "labels.csv": "b.png,3\na.png,1000"}, r"'1000' in .*labels\.csv is no label"),
+        ({"a.png": "", "labels.csv": "a.png,3\na.jpg,5"}, r"a has two labels in .*labels\.csv: leave one"),
         ({"a.png": "", "labels.csv": "a.png,3"}, r"the image .*a\.png cannot be read .*: replace or remove it"),
     ],
 )

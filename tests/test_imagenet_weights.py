@@ -83,6 +83,22 @@ def test_every_model_takes_its_published_names_strictly(name):
     }
 
 
+@pytest.mark.parametrize("prefix", [*imagenet_weights.PREFIXES, ""])
+def test_a_network_is_found_under_each_prefix_alone(prefix):
+    with torch.device("meta"):
+        state = imagenet_weights.NETWORKS["resnet18"]().state_dict()
+    held = imagenet_weights.chosen(Path("own"), {f"{prefix}{key}": tensor for key, tensor in state.items()})
+    assert held.state.keys() == state.keys()
+
+
+def test_weights_of_half_precision_make_a_network_of_float32(network18):
+    state = network18.state_dict()
+    state = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
+    made = imagenet_weights.network("resnet18", imagenet_weights.chosen(Path("own"), published(state))).eval()
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(made(images), network18(images), rtol=0.02, atol=0.02)
+
+
 @pytest.mark.parametrize(
     ("architecture", "parameters"),
     [
@@ -264,7 +280,9 @@ class Server(http.server.BaseHTTPRequestHandler):
         if self.path != "/file":
             return self.send_error(404)
         if start >= len(CONTENT):
-            return self.send_error(416)
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
+            return self.end_headers()
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(CONTENT) - start))
         self.end_headers()
@@ -322,6 +340,26 @@ def test_a_part_that_is_too_long_is_begun_anew(server, tmp_path):
     assert path.read_bytes() == CONTENT and server.ranges == [f"bytes={len(CONTENT) + 1}-", None]
 
 
+def test_a_part_that_is_whole_is_not_downloaded_again(server, tmp_path):
+    """As where the process was ended between the last byte and the new name."""
+    path = tmp_path / "weights.ckpt"
+    path.with_name("weights.ckpt.part").write_bytes(CONTENT)
+    imagenet_weights.download(server.address, path)
+    assert path.read_bytes() == CONTENT and server.ranges == [f"bytes={len(CONTENT)}-"]
+    assert names(tmp_path) == ["weights.ckpt", "weights.ckpt.sha256"]
+
+
+@pytest.mark.parametrize("text", ["", "\n", "abc  weights.ckpt\n", "<html>no</html>"])
+def test_a_checksum_that_is_none_is_refused(text, tmp_path):
+    path = tmp_path / "weights.ckpt"
+    path.write_bytes(CONTENT)
+    imagenet_weights.beside(path).write_text(text)
+    with pytest.raises(ValueError, match=r"weights\.ckpt\.sha256 holds no SHA-256, as sha256sum writes it"):
+        imagenet_weights.check(path)
+    imagenet_weights.beside(path).write_text(f"{imagenet_weights.sha256(path).upper()} *weights.ckpt\n")
+    imagenet_weights.check(path)
+
+
 @pytest.mark.parametrize("right", [True, False])
 def test_torchvisions_names_tell_the_checksum(right, server, tmp_path):
     (tmp_path / "content").write_bytes(CONTENT)
@@ -349,6 +387,13 @@ def test_missing_weights_are_downloaded_once(server, local, monkeypatch):
         with pytest.raises(ValueError, match=r"cannot be read safely"):
             models.load("imagenet", "vgg16-standard")
     assert names(local / "imagenet" / "weights") == ["file", "file.sha256"] and len(server.ranges) == 2
+
+
+def test_missing_weights_go_to_the_last_place(server, tmp_path, monkeypatch):
+    monkeypatch.setitem(imagenet_weights.WEIGHTS, "vgg16-standard", server.address)
+    with pytest.raises(ValueError, match=r"cannot be read safely"):
+        imagenet_weights.weights("vgg16-standard", [tmp_path / "named", tmp_path / "own"])
+    assert names(tmp_path) == ["own"]
 
 
 def test_addresses_carry_what_is_checked():

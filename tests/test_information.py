@@ -148,6 +148,20 @@ def test_predicted_entropy_is_a_value_of_a_game(network, pictures):
 
 
 @pytest.mark.parametrize(
+    ("call", "axis"),
+    [
+        (lambda table: information.mutual_information(table, [0], [-1]), -1),
+        (lambda table: information.mutual_information(table, [0], [2], [3]), 3),
+        (lambda table: information.co_information(table, 0, 5), 5),
+    ],
+)
+def test_an_axis_that_the_joint_does_not_have_is_refused(call, axis):
+    """Summed over with the others it would give 0, which is an answer too."""
+    with pytest.raises(ValueError, match=rf"the axes of this joint are 0\.\.2, the last of them Y; got {axis}"):
+        call(torch.full((2, 2, 2), 0.125))
+
+
+@pytest.mark.parametrize(
     ("joint", "message"),
     [
         (torch.full((2, 2), 0.25), r"an axis for each of n ≥ 2 variables .*; got \(2, 2\) of torch\.float32"),

@@ -63,6 +63,9 @@ def test_a_mesh_is_sampled_evenly_by_area(glued, tmp_path):
         (BOX.replace("4 3 2 1 0", "x"), "is no OFF mesh"),
         ("OFF\n3 1 0\n0 0 0\n1 1 1\n2 2 2\n3 0 1 2\n", "has no surface"),
         ("OFF\n3 0 0\n0 0 0\n1 1 1\n2 2 2\n", "has no surface"),
+        ("OFF\n3 1 0\n0 0 0\n1e200 1 1\n2 1e200 2\n3 0 1 2\n", "has no surface, or none that is finite"),
+        ("OFF\n0 0 0\n", "a vertex has three coordinates, and there is at least one"),
+        ("OFF\n3 1 0\n0 0\n1 0\n0 1\n3 0 1 2\n", "a vertex has three coordinates"),
     ],
 )
 def test_a_mesh_that_is_none(text, message, tmp_path):
@@ -102,6 +105,13 @@ def test_the_clouds_of_a_folder_of_meshes_are_a_dataset(model_net, tmp_path):
     assert path.read_bytes() == before
     again = meshes.convert(model_net, path=tmp_path / "again" / datasets.MODELNET10)
     assert torch.equal(datasets.load("modelnet10", root=again.parent).images, test.images)
+
+
+def test_where_nothing_can_be_written_no_mesh_is_sampled(model_net, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(meshes, "sample_mesh", lambda *_, **__: pytest.fail("too late"))
+    with pytest.raises(OSError, match=r"nothing can be written at .*file"):
+        meshes.convert(model_net, path=tmp_path / "file" / datasets.MODELNET10)
 
 
 def test_a_folder_without_meshes_or_with_a_broken_one_leaves_nothing(model_net, tmp_path):

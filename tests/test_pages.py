@@ -36,6 +36,8 @@ def test_a_parameter_that_is_a_list_is_set_as_one():
     lists = {"epsilon": {"default": "32 / 255"}, "names": {"default": "['a b', 'c']"}, "seed": {"default": "0"}}
     assert pages._example(lists) == """ -y 'names: ["a b", "c"]'"""
     assert pages._example({"dataset": {"default": '"photos"'}}) == " -p dataset photos"
+    assert pages._example({"attack": {"default": '"untargeted 8"'}}) == " -p attack 'untargeted 8'"
+    assert pages._example({"lines": {"default": "["}, "seed": {"default": "0"}}) == " -p seed 0"
     assert pages._example({"epsilon": {"default": "32 / 255"}}) == ""
 
 

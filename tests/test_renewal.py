@@ -82,6 +82,15 @@ def test_an_order_that_wanted_more_replicates_than_it_had_is_measured_again(tiny
     same(found, anew(experiments.order_curves, ASKED, device=CPU))
 
 
+def test_an_order_that_has_more_replicates_than_are_asked_for_is_measured_again(anew, earlier, orders_measured):
+    """At 20 each, an order that took more had another count, and other draws."""
+    asked = replace(ASKED, replicates=20)
+    found = renewed(asked, earlier, device=CPU)
+    more = [order for order, count in zip((0, 7, 12), earlier.replicates.max("image"), strict=True) if count > 20]
+    assert more and orders_measured == [more]
+    same(found, anew(experiments.order_curves, asked, device=CPU))
+
+
 def test_it_says_which_orders_were_measured_again_and_how(earlier):
     first = renewed(SMALLER, earlier.assign_attrs(device="a GPU", date="2000-01-01"), device=CPU)
     assert first.attrs["device"] == "a GPU" and first.attrs["date"] == earlier.attrs["date"]

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -283,6 +283,17 @@ def test_a_damaged_state_is_named():
         run(data, STANDARD)
 
 
+def test_a_state_of_other_code_is_named():
+    data = toy()
+    run(data, STANDARD)
+    (path,) = training.STATES.rglob("*.pt")
+    state = torch.load(path, weights_only=True)
+    for wrong in ({**state, "model": {}}, {name: part for name, part in state.items() if name != "schedule"}):
+        torch.save(wrong, path)
+        with pytest.raises(ValueError, match=r"unfinished training .*\.pt is of other code than this .*: remove it"):
+            run(data, STANDARD)
+
+
 def test_a_changed_recipe_does_not_resume_from_another(monkeypatch):
     data = toy()
     run(data, STANDARD)
@@ -307,6 +318,18 @@ def test_training_can_start_from_a_checkpoint():
     for (name, trained), before in zip(model.named_parameters(), initial.parameters(), strict=True):
         torch.testing.assert_close(trained, before, rtol=0, atol=1e-6, msg=name)
     assert torch.equal(model[0].mean, initial[0].mean) and torch.equal(model[0].deviation, initial[0].deviation)
+    with pytest.raises(ValueError, match="resnet18-standard is no network to start resnet18-adversarial from"):
+        run(data, replace(about, width=16), resume=False)
+
+
+def test_a_training_from_other_weights_does_not_resume():
+    data, about = toy(), replace(ADVERSARIAL, initial="resnet18-standard")
+    for seed in (0, 1):
+        initial = run(data, replace(STANDARD, seed=seed), resume=False)
+        for file in models.CHECKPOINTS.rglob("resnet18-standard.*"):
+            file.unlink()
+        training.save(initial, data, toy(10, seed=1), STANDARD, seconds=0, device=CPU)
+        assert same_weights(run(data, about), run(data, about, resume=False)), seed
 
 
 def test_another_seed_is_another_checkpoint_from_one_of_its_own():
@@ -324,11 +347,27 @@ def test_training_does_not_change_its_data():
     assert torch.equal(data.images, images) and torch.equal(data.labels, labels)
 
 
-def test_half_precision_trains_too():
-    data = toy()
+def test_half_precision_trains_too(monkeypatch):
+    data, seen, forward = toy(), set(), torch.nn.Conv2d.forward
+
+    def spied(layer, images):
+        found = forward(layer, images)
+        seen.add(found.dtype)
+        return found
+
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", spied)
     model = run(data, replace(ADVERSARIAL, epochs=4, precision="bfloat16"), resume=False)
+    assert seen == {torch.bfloat16}
     assert {p.dtype for p in model.parameters()} == {torch.float32}
+    monkeypatch.undo()
     assert training.accuracy(model, *data.batch(slice(None))) > 0.9
+
+
+def test_the_optimizer_is_sgd_with_nesterov_momentum(monkeypatch):
+    made, init = [], torch.optim.SGD.__init__
+    monkeypatch.setattr(torch.optim.SGD, "__init__", lambda self, *a, **k: made.append(k) or init(self, *a, **k))
+    run(toy(), STANDARD, resume=False)
+    assert made == [{"lr": 0.05, "momentum": 0.9, "weight_decay": STANDARD.weight_decay, "nesterov": True}]
 
 
 @pytest.mark.parametrize("steps", [2, 3])
@@ -507,6 +546,29 @@ def test_the_network_to_start_from_is_missing(empty_folder):
         training.check_new("toy", replace(ADVERSARIAL, initial="resnet18-standard"))
     with pytest.raises(ValueError, match="no model for the dataset 'toy'"):
         run(toy(), replace(ADVERSARIAL, initial="resnet18-standard"), resume=False)
+
+
+@pytest.mark.parametrize("changes", [{"noise": -0.1}, {"noise": 0.1, "attack_steps": 2}])
+def test_noise_goes_alone(changes):
+    with pytest.raises(ValueError, match="noise is at least 0, and 0 where there are attacks; got"):
+        replace(STANDARD, **changes)
+
+
+def test_a_test_of_other_classes_is_refused(monkeypatch):
+    monkeypatch.setattr(training, "train", lambda *_, **__: pytest.fail("too late"))
+    with pytest.raises(ValueError, match="above, below for training and above, elsewhere for the test: both need the"):
+        training.train_and_save(toy(), replace(toy(), classes=("above", "elsewhere")), STANDARD, device=CPU)
+
+
+def test_published_networks_are_of_the_published_recipes():
+    """But for the precision of the other seeds, which their cards tell."""
+    for path in sorted((Path(training.__file__).parent.parent / "data" / "checkpoints").glob("*/*.json")):
+        kept = json.loads(path.read_text())["recipe"]
+        name, _, seed = path.stem.partition("_seed")
+        about = asdict(training.recipe(path.parent.name, name, seed=int(seed or 0)))
+        if seed:
+            assert kept.pop("precision") == "float32" and about.pop("precision")
+        assert {field: about[field] for field in kept} == kept, path
 
 
 def test_where_nothing_can_be_written_nothing_is_trained(folders, monkeypatch):

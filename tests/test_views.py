@@ -1,6 +1,7 @@
 """The ε × order view: a picture an ε and order, its numbers those of the estimators, its cost as said."""
 
 import io
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -26,16 +27,16 @@ def made(network, pictures):
     return make
 
 
-def draw(*lines: views.View, epsilons: list[float] = EPSILONS) -> list[list[bytes]]:
-    return views.order_pictures(
-        lines,
-        epsilons=epsilons,
-        orders=ORDERS,
-        baseline=torch.full((1, 32, 32), 0.5),
-        heights=(-0.1, 0.1),
-        contexts=4,
-        replicates=2,
-    )
+def draw(*lines: views.View, **changes: Any) -> list[list[bytes]]:
+    settings = {
+        "epsilons": EPSILONS,
+        "orders": ORDERS,
+        "baseline": torch.full((1, 32, 32), 0.5),
+        "heights": (-0.1, 0.1),
+        "contexts": 4,
+        "replicates": 2,
+    }
+    return views.order_pictures(lines, **settings | changes)
 
 
 def test_images_attacked_at_each_epsilon(network, pictures):
@@ -57,6 +58,12 @@ def test_a_picture_an_epsilon_and_order_grows_with_the_views(made):
 def test_same_seed_draws_the_same_whatever_else_is_drawn(made):
     assert draw(made()) == draw(made())
     assert draw(made(0.2), epsilons=[0.2]) == draw(made())[1:]
+
+
+@pytest.mark.parametrize("changes", [{"sampling": "uniform"}, {"seed": 1}, {"heights": (-0.2, 0.1)}], ids=str)
+def test_every_picture_heeds_what_is_asked(made, changes):
+    plain, changed = ([png for column in draw(made(), **asked) for png in column] for asked in ({}, changes))
+    assert all(one != other for one, other in zip(plain, changed, strict=True))
 
 
 def test_what_is_shown_is_what_the_estimators_give(made):

@@ -65,6 +65,18 @@ def test_an_error_stands_beside_the_button_which_can_be_pressed_again(caplog):
     assert [picture.value for picture in stack.children] == [b"0 of 0", b"1 of 0"], "all or none"
 
 
+def test_an_interruption_does_not_leave_it_computing():
+    def draw(place, image):
+        if image:
+            raise KeyboardInterrupt
+        return b""
+
+    _, button, state = widgets.chooser(draw, names=["a"], description="x", images=2).children[2].children
+    with pytest.raises(KeyboardInterrupt):
+        button.click()
+    assert state.value == "failed: KeyboardInterrupt" and not button.disabled
+
+
 def test_nothing_to_show_is_refused():
     with pytest.raises(ValueError, match="at least one epsilon and one order"):
         widgets.epsilon_order(lambda epsilons: [], epsilons=[], orders=ORDERS, n=256)
