@@ -83,7 +83,17 @@ def test_every_model_takes_its_published_names_strictly(name):
     }
 
 
-@pytest.mark.parametrize("prefix", [*imagenet_weights.PREFIXES, ""])
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "module.model.model.",
+        "module.model.",
+        "module.attacker.model.model.",
+        "module.attacker.model.",
+        "module.",
+        "",
+    ],
+)
 def test_a_network_is_found_under_each_prefix_alone(prefix):
     with torch.device("meta"):
         state = imagenet_weights.NETWORKS["resnet18"]().state_dict()
