@@ -11,7 +11,6 @@ import typer
 import xarray as xr
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
@@ -32,7 +31,7 @@ from lib import contexts as the_contexts
 from lib import disentanglement as the_disentanglement
 from lib import robustness as the_robustness
 from lib import singles as the_singles
-from lib.files import check_writable, key
+from lib.files import check_writable, key, tracked
 from lib.files import console as progress
 from lib.renewal import renewed
 from lib.statistics import interval
@@ -186,10 +185,13 @@ def attack(
     network = models.load(dataset, model, device=on)
     data = datasets.load(dataset, "test", root=root)
     _, clean, labels = experiments.correct_images(network, data, images, seed=seed)
+    experiments.check_attack_names([attack])
+    attacks.check_attack(clean[:1], epsilon=epsilon, step_size=step_size, steps=steps)
     make = partial(experiments.attack, network, name=attack, epsilon=epsilon, step_size=step_size, steps=steps)
     parts = (part.split(results.AT_ONCE[on.type]) for part in (clean, labels))
     blocks = list(zip(*parts, strict=True))
-    found = attacks.joined([make(*block) for block in track(blocks, description=attack, console=progress)])
+    with tracked(blocks, attack) as shown:
+        found = attacks.joined([make(*block) for block in shown])
     table = Table("what", "value", title=f"{attack} attack on {dataset}/{model}")
     utility = found.utility.cpu().numpy()
     changed = float((found.images - clean).abs().max())

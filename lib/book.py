@@ -21,9 +21,8 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 import yaml
-from rich.progress import track
 
-from lib.files import console, replacing
+from lib.files import console, replacing, tracked
 from lib.notebooks import BUILD, ROOT, RUNTIMES, notebooks, tidy
 from lib.pages import dress
 
@@ -75,8 +74,9 @@ def execute(out: Path = BUILD, root: Path = ROOT) -> Path:
         longest_first = sorted(chosen, key=lambda notebook: -before.get(str(notebook), 0))
         jobs = {notebook: pool.submit(_execute, notebook, source, root, threads) for notebook in longest_first}
         try:
-            for job in track(as_completed(jobs.values()), "Executing the notebooks", total=len(jobs), console=console):
-                job.result()
+            with tracked(as_completed(jobs.values()), "Executing the notebooks", total=len(jobs)) as shown:
+                for job in shown:
+                    job.result()
         finally:
             pool.shutdown(cancel_futures=True)
         seconds = {str(notebook): jobs[notebook].result() for notebook in chosen}

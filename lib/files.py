@@ -2,15 +2,28 @@
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from typing import TypeVar, cast
 
 from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
 console = Console(stderr=True)
 """Where progress is shown: what a command prints stays free for other programs."""
+
+
+T = TypeVar("T")
+
+
+def tracked(items: Iterable[T], description: str, *, total: int | None = None) -> AbstractContextManager[Iterator[T]]:
+    """The items one by one, with their progress on the console, which ends with the block, however that ends.
+
+    Left to the garbage collector, rich's thread might be joined in the midst of drawing another one, and wait for ever.
+    """
+    return closing(cast(Generator[T], track(items, description, total=total, console=console)))
 
 
 def key(command: str, *, inputs: Iterable[Tensor] = ()) -> str:

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from lib.datasets import LOCAL_DATA, MODELNET10
-from lib.files import check_writable, console, replacing
+from lib.files import check_writable, replacing, tracked
 
 
 def convert(folder: Path, *, path: Path = LOCAL_DATA / "modelnet10" / MODELNET10) -> Path:
@@ -37,10 +36,8 @@ def convert(folder: Path, *, path: Path = LOCAL_DATA / "modelnet10" / MODELNET10
             where = folder / (classes[lacking[0]] if classes else "<class>") / split
             raise ValueError(f"no meshes *.off in {where}: unpack ModelNet10.zip and give the folder of its classes")
     every = [file for files in found.values() for file, _ in files]
-    clouds = [
-        sample_mesh(file, seed=number).half().numpy()
-        for number, file in enumerate(track(every, description=f"clouds of {folder.name}", console=console))
-    ]
+    with tracked(every, f"clouds of {folder.name}") as shown:
+        clouds = [sample_mesh(file, seed=number).half().numpy() for number, file in enumerate(shown)]
     parts = dict(zip(found, np.split(np.stack(clouds), [len(found["train"])]), strict=True))
     labels = {split: np.array([label for _, label in files]) for split, files in found.items()}
     with replacing(path) as fresh, fresh.open("wb") as file:

@@ -13,12 +13,11 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import torch
 import xarray as xr
-from rich.progress import track
 from torch import Tensor
 
 import lib
 from lib import models
-from lib.files import check_writable, console, key, replacing
+from lib.files import check_writable, console, key, replacing, tracked
 
 PUBLISHED = Path(__file__).parent.parent / "data" / "results"
 WORK = Path(__file__).parent.parent / "build" / "results"
@@ -148,14 +147,15 @@ def measured(
     size = at_once[device.type]
     chunks = torch.arange(asked.images if images is None else images, device=device).split(size)
     earlier = 0
-    for number, chosen in enumerate(track(chunks, description=description, console=console)):
-        path = folder / f"{number:04d}-of-{size}.nc"
-        done = _of_earlier_run(path)
-        if done is None:
-            done = read(write(block(chosen).assign_attrs(about), path))
-        else:
-            earlier += 1
-        blocks.append(done)
+    with tracked(chunks, description) as shown:
+        for number, chosen in enumerate(shown):
+            path = folder / f"{number:04d}-of-{size}.nc"
+            done = _of_earlier_run(path)
+            if done is None:
+                done = read(write(block(chosen).assign_attrs(about), path))
+            else:
+                earlier += 1
+            blocks.append(done)
     if earlier:
         console.print(f"{earlier} of {len(chunks)} blocks are of an earlier run: to measure them anew, remove {folder}")
     for name in about.keys() - {"command"}:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import track
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lib import models
 from lib.attacks import loss_gradient, pgd
 from lib.datasets import Dataset, as_float, is_cloud
-from lib.files import check_writable, console, key, replacing
+from lib.files import check_writable, console, key, replacing, tracked
 
 STATES = Path(__file__).parent.parent / "build" / "training"
 ATTACKED = 1000
@@ -257,29 +256,30 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
         )
 
     images, labels = data.images.to(device), data.labels.to(device)
-    for epoch in track(range(first, about.epochs), description=f"{data.name} {about.name}", console=console):
-        started = time.monotonic()
-        model.train()
-        order = torch.randperm(len(data), generator=generator).to(device)
-        for batch in range(batches):
-            rows = order[batch * about.batch_size : (batch + 1) * about.batch_size]
-            inputs = augmented(as_float(images[rows]), about, generator)
-            inputs = inputs.contiguous(memory_format=layout)
-            with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
-                if about.attack_steps:
-                    inputs = training_attack(model, inputs, labels[rows], about, generator)
-                if about.noise:
-                    inputs = inputs + about.noise * torch.randn(inputs.shape, generator=generator).to(device)
-                optimizer.zero_grad(set_to_none=True)
-                loss = F.cross_entropy(model(inputs), labels[rows])
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            average.update_parameters(model)
-        seconds += time.monotonic() - started
-        if resume:
-            state = {name: part.state_dict() for name, part in resumable.items()}
-            _save(path, {**state, "generator": generator.get_state(), "epoch": epoch + 1, "seconds": seconds})
+    with tracked(range(first, about.epochs), f"{data.name} {about.name}") as shown:
+        for epoch in shown:
+            started = time.monotonic()
+            model.train()
+            order = torch.randperm(len(data), generator=generator).to(device)
+            for batch in range(batches):
+                rows = order[batch * about.batch_size : (batch + 1) * about.batch_size]
+                inputs = augmented(as_float(images[rows]), about, generator)
+                inputs = inputs.contiguous(memory_format=layout)
+                with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
+                    if about.attack_steps:
+                        inputs = training_attack(model, inputs, labels[rows], about, generator)
+                    if about.noise:
+                        inputs = inputs + about.noise * torch.randn(inputs.shape, generator=generator).to(device)
+                    optimizer.zero_grad(set_to_none=True)
+                    loss = F.cross_entropy(model(inputs), labels[rows])
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                average.update_parameters(model)
+            seconds += time.monotonic() - started
+            if resume:
+                state = {name: part.state_dict() for name, part in resumable.items()}
+                _save(path, {**state, "generator": generator.get_state(), "epoch": epoch + 1, "seconds": seconds})
     return models.freeze(average.module), seconds
 
 

@@ -1,10 +1,11 @@
 """A file or a folder takes the place of the old one whole, or not at all."""
 
+import threading
 from pathlib import Path
 
 import pytest
 
-from lib.files import check_writable, replacing
+from lib.files import check_writable, replacing, tracked
 
 
 def make(path: Path, text: str, *, folder: bool) -> None:
@@ -76,3 +77,12 @@ def test_whether_a_place_can_be_written_is_told_without_making_it(tmp_path):
     with pytest.raises(OSError, match=r"nothing can be written at .*file/new: Not a directory"):
         check_writable(tmp_path / "file" / "new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_progress_ends_with_its_block_where_that_fails():
+    """Its thread is not left to the garbage collector, which might join it while another one is drawn."""
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="in the midst") as kept, tracked([1, 2], "counting") as shown:
+        for _ in shown:
+            raise ValueError("in the midst")
+    assert threading.active_count() == before and kept.traceback
