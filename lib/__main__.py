@@ -562,11 +562,11 @@ def book(
         the_book.stage()
     else:
         the_book.execute()
-    page = the_book.build()
+    if keep:  # before what may refuse it, so that an execution is not lost
+        the_book.store()
     if pin:
         key_numbers.pin()
-    if keep:
-        the_book.store()
+    page = the_book.build()
     console.print(f"the book is at {page}")
 
 

@@ -102,13 +102,14 @@ def test_claims_are_listed_and_written_where_asked(options, monkeypatch):
     [
         ([], ["execute", "build"]),
         (["--stored"], ["stage", "build"]),
-        (["--keep"], ["execute", "build", "store"]),
-        (["--pin"], ["execute", "build", "pin"]),
-        (["--keep", "--pin"], ["execute", "build", "pin", "store"]),
+        (["--keep"], ["execute", "store", "build"]),
+        (["--pin"], ["execute", "pin", "build"]),
+        (["--keep", "--pin"], ["execute", "store", "pin", "build"]),
     ],
     ids=str,
 )
 def test_book_does_what_its_options_say(options, done, monkeypatch):
+    """What an execution found is stored before the pins and the build, which may refuse it."""
     steps = []
     for step in ("book.execute", "book.stage", "book.build", "key_numbers.pin", "book.store"):
         monkeypatch.setattr(f"lib.{step}", lambda step=step: steps.append(step.partition(".")[2]))
