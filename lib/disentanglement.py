@@ -31,6 +31,8 @@ def disentanglement(
 ) -> xr.Dataset:
     """Carry out the measurement: D^(m) over (estimate, image, order), in blocks that an interrupted run keeps.
 
+    Beside it stands the standard error of the midpoint by the draw of the pairs, over (image, order).
+
     On a GPU without TF32: the sign of a Δv that is nearly 0 drowns in its rounding, and D weighs every pair alike.
     Raises ValueError for an unknown value, baseline or sampling, for more images or pairs than there are, and for a
     single context.
@@ -49,6 +51,11 @@ def disentanglement(
             chosen,
             {
                 "disentanglement": (("estimate", "image", "order"), bounds, {"what": "D^(m), mean over pairs"}),
+                "sampling_error": (
+                    ("image", "order"),
+                    estimate.disentanglement_error(),
+                    {"what": "standard error of the midpoint, by the draw of the pairs alone"},
+                ),
                 "strength": (("image", "order"), estimate.strength.mean(1), {"units": "of v", "what": "mean |Δv|"}),
             },
             passes=estimate.passes,

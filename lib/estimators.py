@@ -161,12 +161,25 @@ class PairEstimate:
         The outer two enclose |E Δv| in expectation; D too, unless Δv is very skewed, for E |Δv| is sampled as well.
         Pairs whose sampled Δv are all exactly 0 are left out. Raises ValueError for another estimate.
         """
+        return self._of_pairs(estimate).nanmean(-2)
+
+    def disentanglement_error(self, *, estimate: str = "midpoint") -> Tensor:
+        """Standard error of D^(m) (..., I, M) by the draw of its pairs; NaN for a single pair.
+
+        It takes pairs for independent. Where they share their contexts it is too small, if anything.
+        """
+        of_pairs = self._of_pairs(estimate)
+        apart, count = of_pairs - of_pairs.nanmean(-2, keepdim=True), of_pairs.isfinite().sum(-2)
+        return (apart.square().nansum(-2) / (count - 1) / count).sqrt()
+
+    def _of_pairs(self, estimate: str) -> Tensor:
+        """|E Δv| / E |Δv| of each pair (..., I, P, M), NaN where all Δv are 0."""
         bounds = {"upper": [self.interaction.abs()], "lower": [self.agreement]}
         bounds["midpoint"] = bounds["upper"] + bounds["lower"]
         if estimate not in bounds:
             raise ValueError(f"unknown estimate {estimate!r}: choose one of {', '.join(bounds)}")
         size = torch.stack(bounds[estimate]).mean(0)
-        return (size / self.strength).nanmean(-2)
+        return size / self.strength
 
 
 def four_point(

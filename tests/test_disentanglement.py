@@ -37,6 +37,7 @@ def test_it_is_the_estimator_on_draws_of_seed_and_row(tiny):
     expected = estimate.disentanglement(estimate="upper")[0]
     assert np.allclose(found.disentanglement.sel(estimate="upper"), expected, atol=1e-3)
     assert np.allclose(found.strength, estimate.strength[0].mean(0), atol=1e-5)
+    assert np.allclose(found.sampling_error, estimate.disentanglement_error()[0], atol=1e-3)
 
 
 def test_interrupted_run_resumes_and_batch_size_changes_no_number(tiny, anew, monkeypatch):

@@ -152,6 +152,8 @@ def test_mean_and_disentanglement_by_hand():
     close(estimate.disentanglement(estimate="upper"), torch.tensor([[(0.5 + 1 + 1) / 3, 0.5]]), 1e-6)
     close(estimate.disentanglement(estimate="lower"), torch.tensor([[(0.5 + 1 - 1) / 3, -0.5]]), 1e-6)
     close(estimate.disentanglement(), torch.tensor([[(0.5 + 1 + 0) / 3, 0.0]]), 1e-6)
+    by_hand = torch.tensor([[0.5 / 3**0.5, torch.nan]])  # of 1/2, 1 and 0; a single pair has no error
+    torch.testing.assert_close(estimate.disentanglement_error(), by_hand, equal_nan=True)
     with pytest.raises(ValueError, match="unknown estimate 'best': choose one of upper, lower, midpoint"):
         estimate.disentanglement(estimate="best")
 
@@ -399,6 +401,17 @@ def test_upper_and_lower_disentanglement_enclose_the_exact_one_and_the_midpoint_
     )
     assert (lower < exact - 0.05).all() and (exact + 0.05 < upper).all()
     assert ((midpoint - exact).abs() < 0.25 * (upper - exact)).all()
+
+
+def test_error_of_disentanglement_is_that_of_the_draw_of_pairs_with_contexts_of_their_own():
+    table = torch.randn(2**8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    every, draw = torch.combinations(torch.arange(8)), torch.Generator().manual_seed(4)
+    drawn = every[torch.randint(len(every), (1000, 6), generator=draw)]
+    sampled = estimators.four_point(
+        table_game(table), n=8, pairs=drawn, orders=[2, 4], contexts=6, generators=generators(10, 1000)
+    )
+    expected = sampled.disentanglement().std(0)
+    close(sampled.disentanglement_error().square().mean(0).sqrt() / expected, torch.ones_like(expected), 0.1)
 
 
 # Means over the pairs.
