@@ -1,4 +1,4 @@
-"""Controls that the paper lacks: other perturbations of the same norm or utility, and other baselines."""
+"""Controls beyond the paper's own: other perturbations of the same norm or utility, and other baselines."""
 
 import math
 from collections.abc import Callable
