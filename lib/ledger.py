@@ -23,7 +23,7 @@ STRONG, MATCHED, WEAK = "untargeted 8", "untargeted 2", "untargeted 1"
 SEEDED = "resnet18"
 """The architecture that was trained from several seeds."""
 SIDE = ("resnet18", "resnet50", "densenet161")
-"""The networks of the paper's side experiments and of §4.3: other categories, strength, baseline, defences."""
+"""The networks of §4.3 and Table 1, and of our side experiments: other categories, strength, baseline."""
 
 
 @dataclass(frozen=True)
