@@ -181,11 +181,11 @@ def attack(
     device: DeviceName = "auto",
 ) -> None:
     """Attack correctly classified test images up to a utility and say how many reach it."""
+    experiments.attack_goal(attack)
     on = models.device(device)
     network = models.load(dataset, model, device=on)
     data = datasets.load(dataset, "test", root=root)
     _, clean, labels = experiments.correct_images(network, data, images, seed=seed)
-    experiments.attack_goal(attack)
     attacks.check_attack(clean[:1], epsilon=epsilon, step_size=step_size, steps=steps)
     make = partial(experiments.attack, network, name=attack, epsilon=epsilon, step_size=step_size, steps=steps)
     parts = (part.split(results.AT_ONCE[on.type]) for part in (clean, labels))

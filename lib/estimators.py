@@ -168,9 +168,7 @@ class PairEstimate:
 
         It takes pairs for independent. Where they share their contexts it is too small, if anything.
         """
-        of_pairs = self._of_pairs(estimate)
-        apart, count = of_pairs - of_pairs.nanmean(-2, keepdim=True), of_pairs.isfinite().sum(-2)
-        return (apart.square().nansum(-2) / (count - 1) / count).sqrt()
+        return standard_error(self._of_pairs(estimate))
 
     def _of_pairs(self, estimate: str) -> Tensor:
         """|E Δv| / E |Δv| of each pair (..., I, P, M), NaN where all Δv are 0."""
