@@ -80,9 +80,15 @@ def test_whether_a_place_can_be_written_is_told_without_making_it(tmp_path):
 
 
 def test_progress_ends_with_its_block_where_that_fails():
-    """Its thread is not left to the garbage collector, which might join it while another one is drawn."""
-    before = threading.active_count()
+    """Its threads are not left to the garbage collector, which might join one while another one is drawn.
+
+    They are told to end, and rich joins but one of them: the other may take a moment more.
+    """
+    before = set(threading.enumerate())
     with pytest.raises(ValueError, match="in the midst") as kept, tracked([1, 2], "counting") as shown:
         for _ in shown:
             raise ValueError("in the midst")
-    assert threading.active_count() == before and kept.traceback
+    begun = set(threading.enumerate()) - before
+    for thread in begun:
+        thread.join(timeout=10)
+    assert kept.traceback and not any(thread.is_alive() for thread in begun)
