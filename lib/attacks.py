@@ -50,7 +50,7 @@ def pgd(
     (targeted). A ``generator`` asks for a random start inside the ball; without one the start is the image itself.
     With ``early_stop`` an image keeps the first perturbation, be it its start, whose prediction has left or reached
     its label, and takes no part in later passes. The memory format of the images is kept.
-    Raises ValueError for bad images, labels, norm, or an epsilon below 0 or, in ℓ∞, above 1.
+    Raises ValueError as ``check_attack`` does, for labels that do not fit, and as ``loss_gradient`` does.
     """
     check_attack(images, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
     adversarial = images.clone()

@@ -84,7 +84,7 @@ def check_images(images: Tensor, *, what: str = "images") -> None:
     """Raise ValueError, which says ``what`` they are, unless ``images`` is a float (B, C, H, W) in [0, 1]."""
     if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
         raise ValueError(
-            f"{what} must be a float tensor (B, C, H, W); got {_kind(images)}: "
+            f"{what} must be a float tensor (B, C, H, W); got {kind(images)}: "
             "add a batch dimension or convert with images.float() / 255"
         )
     if images.numel() and not (images.min() >= 0 and images.max() <= 1):
@@ -94,7 +94,7 @@ def check_images(images: Tensor, *, what: str = "images") -> None:
         )
 
 
-def _kind(given: object) -> str:
+def kind(given: object) -> str:
     """What was given where a tensor is wanted, for an error: its shape and type, or the class that it is of."""
     return f"{tuple(given.shape)} of {given.dtype}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
 
@@ -102,8 +102,9 @@ def _kind(given: object) -> str:
 def class_count(logits: Tensor) -> int:
     """How many classes the logits (B, classes) of a model are of; raises ValueError for another output."""
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
-        got = f"{tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-        raise ValueError(f"a model must give logits (B, classes), of 2 classes or more; got {got}: wrap the model")
+        raise ValueError(
+            f"a model must give logits (B, classes), of 2 classes or more; got {kind(logits)}: wrap the model"
+        )
     return logits.shape[1]
 
 
@@ -122,7 +123,7 @@ def check_labels(labels: Tensor, *, images: int, classes: int) -> None:
     """Raise ValueError unless ``labels`` holds one class in 0..classes−1 for each of the ``images``."""
     if not isinstance(labels, Tensor) or labels.shape != (images,) or labels.dtype != torch.int64:
         raise ValueError(
-            f"labels must be {images} integers, one an image; got {_kind(labels)} "
+            f"labels must be {images} integers, one an image; got {kind(labels)} "
             "(wanted is torch.int64, to which .long() converts)"
         )
     if labels.numel() and not (labels.min() >= 0 and labels.max() < classes):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lib import models
 from lib.attacks import pgd
 from lib.datasets import check_images, check_labels, class_count
 
@@ -85,27 +86,22 @@ def recognised(
     *,
     draws: int,
     generators: Sequence[torch.Generator],
-    batch_size: int = 256,
 ) -> Tensor:
     """Share of the ``draws`` of the defence (B,) in which the model gives the image (B, C, H, W) its label (Table 1).
 
     Of misclassified adversarial images it is the share corrected; of normal ones, what the defence leaves of the
     accuracy. Costs exactly ``draws`` passes an image.
-    Raises ValueError for draws or a batch size below 1, labels that do not fit, or not one generator an image.
+    Raises ValueError for draws below 1, labels that do not fit, or not one generator an image.
     """
     _check_generators(generators, images)
-    if draws < 1 or batch_size < 1:
-        raise ValueError(f"draws and batch_size must be at least 1; got {draws} and {batch_size}")
-    shares = []
-    for start in range(0, len(images), batch_size):
-        rows = slice(start, start + batch_size)
-        hits = torch.zeros(len(images[rows]), device=images.device)
-        for _ in range(draws):
-            logits = model(defense(images[rows], generators[rows]))
-            check_labels(labels, images=len(images), classes=class_count(logits))
-            hits += logits.argmax(1) == labels[rows]
-        shares.append(hits / draws)
-    return torch.cat(shares)
+    if draws < 1:
+        raise ValueError(f"draws must be at least 1; got {draws}")
+    hits = torch.zeros(len(images), device=images.device)
+    for _ in range(draws):
+        logits = models.logits(model, defense(images, generators))
+        check_labels(labels, images=len(images), classes=class_count(logits))
+        hits += logits.argmax(1) == labels
+    return hits / draws
 
 
 def _check_generators(generators: Sequence[torch.Generator], images: Tensor) -> None:

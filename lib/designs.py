@@ -90,6 +90,12 @@ def order_weights(name: str, n: int, order: int, *, group: int | None = None) ->
     return torch.from_numpy(weights)
 
 
+def _check_group(group: int) -> None:
+    """Raise ValueError unless it is a whole number of pairs or players, at least 1."""
+    if not isinstance(group, Integral) or group < 1:
+        raise ValueError(f"a group must be at least 1, a whole number; got {group}")
+
+
 def four_point(players: Players, *, sampling: str) -> Design:
     """One pair a contrast, drawn evenly, in a context of exactly m of the other players: Δv(i,j,S) of Eq. 2."""
     n, pairs = players.n, candidates(players, sampling)
@@ -120,8 +126,7 @@ def signed_groups(players: Players, *, group: int) -> Design:
     The coins kill what is between two pairs. What is between three pairs at once, all six players, they do not: its
     bias grows with the number of threes, (group − 1)(group − 2)/6 a pair. With ``group`` 2 there is none, for any game.
     """
-    if not isinstance(group, Integral) or group < 1:
-        raise ValueError(f"a group must be at least 1 pair, a whole number of them; got {group}")
+    _check_group(group)
     n = players.n
     if not len(players.neighbours):
         raise ValueError(f"signed groups play neighbours; of {n} players none are: choose a finer grid")
@@ -180,8 +185,8 @@ def curvature(n: int, *, group: int | None = None) -> Design:
     two groups of ``group`` players take the same second difference at the stride ``group``. With None each order has
     its ``fitted_group``.
     """
-    if group is not None and group < 1:
-        raise ValueError(f"a group must be at least 1 player; got {group}")
+    if group is not None:
+        _check_group(group)
 
     def draw(order: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         check_orders([order], n)

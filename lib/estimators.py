@@ -149,10 +149,6 @@ class PairEstimate:
     agreement: Tensor
     passes: int
 
-    def mean(self) -> Tensor:
-        """I^(m) of each image (..., I, M): the mean over its pairs."""
-        return self.interaction.mean(-2)
-
     def disentanglement(self, *, estimate: str = "midpoint") -> Tensor:
         """D^(m) of each image (..., I, M): the mean over pairs of |E Δv| / E |Δv| (Eq. 4).
 

@@ -343,7 +343,11 @@ def order_curves(
     root: str | Path | None = None,
     batch_size: int | None = None,
 ) -> xr.Dataset:
-    """Carry out the measurement: one row an image, in blocks that an interrupted run does not measure again."""
+    """Carry out the measurement: one row an image, in blocks that an interrupted run does not measure again.
+
+    Raises ValueError, before any attack, for a wrong attack, category, order, design, value or baseline, for controls
+    on point clouds, and for more images than the model classifies correctly.
+    """
     check_attack_names(asked.attacks, goals=(*GOALS, *controls.CONTROLS))
     if asked.category not in ("truth", "attacked"):
         raise ValueError(f"unknown category {asked.category!r}: choose 'truth' or 'attacked'")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib import attacks
-from lib.datasets import check_images, check_labels, class_count
+from lib.datasets import check_images, check_labels, class_count, kind
 from lib.players import Players, expand
 
 Game = Callable[[Tensor], Tensor]
@@ -21,10 +21,9 @@ def play(game: Game, coalitions: Tensor) -> Tensor:
     """Values (..., I, B) of the coalitions bool (I, B, n); raises ValueError for anything else."""
     values = game(coalitions)
     if not isinstance(values, Tensor) or values.shape[-2:] != coalitions.shape[:2] or not values.is_floating_point():
-        got = f"{tuple(values.shape)} of {values.dtype}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
         wanted = ", ".join(map(str, coalitions.shape[:2]))
         raise ValueError(
-            f"a game gives a float tensor (..., {wanted}), a value for each coalition of each image; got {got}"
+            f"a game gives a float tensor (..., {wanted}), a value for each coalition of each image; got {kind(values)}"
         )
     if not values.isfinite().all():
         raise ValueError("v is not a finite number in some coalition: look at the model, its precision and its images")

@@ -16,6 +16,7 @@ from lib import datasets, models, results, sampling
 from lib.attacks import pgd
 
 EPSILON = 8 / 255
+PGD_STEPS = 20
 SELECTION = 100
 """Draws that choose the class to be certified, apart from those that certify it."""
 AUTOATTACK_STEPS = 100
@@ -116,7 +117,7 @@ def robustness(asked: Robustness, *, device: torch.device, root: str | Path | No
         images, labels = (part.to(device) for part in data.batch(some))
         clean = models.logits(model, images)
         datasets.check_classes(data, clean)
-        attacked = {"PGD-20": pgd(model, images, labels, epsilon=EPSILON, step_size=2 / 255, steps=20)}
+        attacked = {"PGD-20": pgd(model, images, labels, epsilon=EPSILON, step_size=2 / 255, steps=PGD_STEPS)}
         if asked.autoattack:
             attacked["AutoAttack"] = _autoattack(model, images, labels, asked.seed)
         under = {"clean": clean, **{name: models.logits(model, each) for name, each in attacked.items()}}
@@ -132,12 +133,13 @@ def robustness(asked: Robustness, *, device: torch.device, root: str | Path | No
                 draws=asked.draws,
                 generators=sampling.generators(asked.seed, some[to_certify].tolist(), 7),
             )
+        passes = 1 + (PGD_STEPS + 1) + to_certify * (SELECTION + asked.draws)  # clean, PGD and a look at its images
         return xr.Dataset(
             {
                 "right": (("under", "image"), torch.stack(list(right.values())).cpu()),
                 "radius": ("image", radii, {"units": "ℓ2 distance of [0, 1] images"}),
                 "label": ("image", labels.cpu()),
-                "passes": ("image", 22 + to_certify * (SELECTION + asked.draws), {"what": "AutoAttack's not counted"}),
+                "passes": ("image", passes, {"what": "AutoAttack's not counted"}),
             },
             coords={"under": list(right), "image": some},
             attrs={"dataset": asked.dataset, "model": asked.model, "epsilon": EPSILON, "noise": noise},

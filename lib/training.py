@@ -28,14 +28,17 @@ PRECISIONS = ("float32", "bfloat16")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained. ``attack_steps`` steps inside ``epsilon`` make the batch: one of N-FGSM, or more of PGD.
+    """How a model is trained: on a batch attacked in ``attack_steps``, where there are any.
+
+    One step is N-FGSM, from noise of 2 ``epsilon`` and not projected back; more are PGD inside ``epsilon``.
 
     ``noise`` is the deviation of Gaussian noise on each image, for randomized smoothing; with neither, it is standard
     training. ``augmentation`` is that of images, "crop", or of point clouds, "cloud". ``width`` is
     that of ``models.ARCHITECTURES``, ``average`` the decay of the moving average of the weights.
 
     ``initial`` names the checkpoint of the same dataset whose weights training starts from; None is a random start.
-    Raises ValueError for an unknown precision, a seed that no measurement takes, and noise below 0 or with attacks.
+    Raises ValueError for an unknown precision or augmentation, a seed that no measurement takes, and noise below 0 or
+    with attacks.
     """
 
     architecture: str = "resnet18"
@@ -57,6 +60,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise ValueError(f"unknown precision {self.precision!r}: choose one of {', '.join(PRECISIONS)}")
+        if self.augmentation not in ("crop", "cloud"):
+            raise ValueError(f"unknown augmentation {self.augmentation!r}: choose 'crop' or 'cloud'")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"a seed is an integer from 0 to 2^31 − 1; got {self.seed}")
         if self.noise < 0 or (self.noise and self.attack_steps):
@@ -183,12 +188,10 @@ def augment_clouds(clouds: Tensor, *, generator: torch.Generator) -> Tensor:
 
 
 def augmented(images: Tensor, about: Recipe, generator: torch.Generator) -> Tensor:
-    """Training images (B, C, H, W) in [0, 1], augmented as the recipe says; raises ValueError where it is unknown."""
-    if about.augmentation == "crop":
-        return augment(images, padding=about.crop_padding, generator=generator)
+    """Training images (B, C, H, W) in [0, 1], augmented as the recipe says."""
     if about.augmentation == "cloud":
         return augment_clouds(images, generator=generator)
-    raise ValueError(f"unknown augmentation {about.augmentation!r}: choose 'crop' or 'cloud'")
+    return augment(images, padding=about.crop_padding, generator=generator)
 
 
 def normalization(data: Dataset) -> tuple[list[float], list[float]]:
@@ -202,7 +205,8 @@ def normalization(data: Dataset) -> tuple[list[float], list[float]]:
 def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = True) -> tuple[nn.Module, float]:
     """Train by the recipe; return the moving average of the weights, frozen, and the seconds that it took.
 
-    SGD with Nesterov momentum under a one-cycle rate. After each epoch the whole state is written to
+    SGD under a one-cycle rate, whose Nesterov momentum falls from 0.95 to 0.85 while the rate rises, and comes back as
+    it falls. After each epoch the whole state is written to
     ``build/training``; an interrupted run goes on from there and gives the same weights. Raises ValueError for
     too few batches, and as ``models.restore`` does for the network to start from.
     """
@@ -226,7 +230,7 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
     model = model.to(memory_format=layout)  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(about.average), use_buffers=True)
     optimizer = torch.optim.SGD(
-        model.parameters(), lr=about.learning_rate, momentum=0.9, weight_decay=about.weight_decay, nesterov=True
+        model.parameters(), lr=about.learning_rate, momentum=0.95, weight_decay=about.weight_decay, nesterov=True
     )
     batches = len(data) // about.batch_size
     if about.epochs * batches < 5:
@@ -240,6 +244,8 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
         total_steps=about.epochs * batches,
         pct_start=0.25,
         anneal_strategy="linear",
+        base_momentum=0.85,
+        max_momentum=0.95,
     )
     resumable = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
     path = _unfinished(data, about, device)

@@ -540,9 +540,9 @@ def test_check_labels(labels, message):
 @pytest.mark.parametrize(
     ("output", "got"),
     [
-        (torch.zeros(4), r"got \(4,\)"),
-        (torch.zeros(4, 1), r"got \(4, 1\)"),
-        (torch.zeros(4, 10, 7), r"got \(4, 10, 7\)"),
+        (torch.zeros(4), r"got \(4,\) of torch\.float32"),
+        (torch.zeros(4, 1), r"got \(4, 1\) of torch\.float32"),
+        (torch.zeros(4, 10, 7), r"got \(4, 10, 7\) of torch\.float32"),
         ({"logits": torch.zeros(4, 10)}, "got a dict"),
     ],
 )

@@ -73,13 +73,6 @@ def test_recoveries_are_the_distances_of_recover(model, pair):
     assert np.array_equal(found.returned, model(recovered).argmax(1) == labels)
 
 
-def test_attacks_stay_inside_their_balls_and_the_stopped_one_is_the_smaller_change(model, pair):
-    (images, _), labels = pair
-    full, stopped = parts.full_attack(model, images, labels), parts.stopped_attack(model, images, labels)
-    assert (full - images).abs().max() <= 16 / 255 + 1e-6 and (stopped - images).abs().max() <= 32 / 255 + 1e-6
-    assert (parts.predicted(model, stopped) != labels).any()
-
-
 def test_the_attacks_are_those_of_the_tables(model, pair, monkeypatch):
     (images, _), labels = pair
     asked = []

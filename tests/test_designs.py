@@ -190,15 +190,19 @@ def test_curvature_identities_hold_exactly(n):
         ),
         (
             lambda: designs.design(GRID, sampling="uniform", name="curvature", group=0),
-            "a group must be at least 1 player; got 0",
+            "a group must be at least 1, a whole number; got 0",
+        ),
+        (
+            lambda: designs.design(GRID, sampling="uniform", name="curvature", group=2.5),
+            r"a group must be at least 1, a whole number; got 2\.5",
         ),
         (
             lambda: designs.design(GRID, sampling="neighbours", name="signed_groups", group=0),
-            "at least 1 pair, a whole number of them; got 0",
+            "a group must be at least 1, a whole number; got 0",
         ),
         (
             lambda: designs.design(GRID, sampling="neighbours", name="signed_groups", group=2.5),
-            r"at least 1 pair, a whole number of them; got 2\.5",
+            r"a group must be at least 1, a whole number; got 2\.5",
         ),
         (
             lambda: designs.curvature(16, group=3)(1, 2, generator(0)),

@@ -176,24 +176,17 @@ def test_one_clear_error(changes, message, empty_folder):
         (torch.ones(2, 3, 5, dtype=torch.bool), r"\(2, 3, 5\) of torch\.bool"),
         (torch.ones(3, 4, dtype=torch.bool), r"\(3, 4\) of torch\.bool"),
         (torch.ones(2, 3, 4), r"\(2, 3, 4\) of torch\.float32"),
+        (torch.ones(1, 5, 4, dtype=torch.bool), r"\(1, 5, 4\) of torch\.bool"),
+        (torch.ones(3, 5, 4, dtype=torch.bool), r"\(3, 5, 4\) of torch\.bool"),
     ],
 )
-def test_coalitions_must_fit_the_players(coalitions, got, empty_folder):
+def test_coalitions_must_fit_images_and_players(coalitions, got, empty_folder):
     masking = game.MaskingGame(
         Spy(), players.grid(8, 8, side=2), torch.rand(2, 1, 8, 8), torch.tensor([0, 1]), baseline=torch.zeros(1, 8, 8)
     )
     with pytest.raises(ValueError, match=rf"coalitions must be bool \(2 images, B, 4 players\); got {got}"):
         masking(coalitions)
     assert masking.passes == 0
-
-
-@pytest.mark.parametrize("images", [1, 3])
-def test_coalitions_must_fit_the_images(images, empty_folder):
-    masking = game.MaskingGame(
-        Spy(), players.grid(8, 8, side=2), torch.rand(2, 1, 8, 8), torch.tensor([0, 1]), baseline=torch.zeros(1, 8, 8)
-    )
-    with pytest.raises(ValueError, match=r"coalitions"):
-        masking(coalitions_of(images, 5, 4))
 
 
 def test_batch_size_is_halved_where_memory_runs_out(network, pictures):

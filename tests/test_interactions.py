@@ -249,18 +249,6 @@ def test_mean_interaction_is_the_second_difference_of_the_mean_output(values):
     close(interaction.sum((1, 2)) / (n * (n - 1)), mean_v.diff().diff())
 
 
-@given(tables())
-def test_dropout_removes_high_orders(values):
-    """S-H, exact for a kept set of k players: E v(K) holds no order above k − 2."""
-    v, n = as_dict(values)
-    shapley, interaction = interactions.exact_shapley(values), interactions.exact_interactions(values)
-    for k in range(n + 1):
-        kept = sum(v[s] for s in subsets(range(n), k)) / comb(n, k)
-        orders = sum((k - 1 - m) / (n * (n - 1)) * interaction[m].sum().item() for m in range(k - 1))
-        expected = v[frozenset()] + k / n * shapley[0].sum().item() + orders
-        assert kept == pytest.approx(expected, rel=1e-9, abs=1e-9)
-
-
 # Games with closed forms, n = 6.
 
 N = 6

@@ -124,7 +124,7 @@ def test_resnet18_has_the_parameters_that_its_description_says(channels, width, 
     assert features.shape == (2, 8 * width, 4, 4), "32×32 images keep their size in the stem and are halved thrice"
 
 
-def test_freeze(network):
+def test_freeze():
     model = models.freeze(models.build("resnet18", **OPTIONS))
     assert not model.training and not any(p.requires_grad for p in model.parameters())
 
@@ -161,7 +161,7 @@ def test_loaded_model_is_the_stored_one_with_its_normalisation_folded(checkpoint
     torch.testing.assert_close(loaded(images), stored(images), rtol=1e-5, atol=1e-5)
 
 
-def test_fold_leaves_the_model_alone_and_what_it_cannot_fold(network):
+def test_fold_leaves_the_model_alone_and_what_it_cannot_fold():
     shared = nn.Conv2d(2, 2, 1)
 
     class Twice(nn.Module):
