@@ -143,7 +143,7 @@ def test_contexts_of_lower_orders_are_subsets_of_those_of_higher_orders():
     assert [context.sum(-1).unique().tolist() for context in contexts] == [[order] for order in orders]
 
 
-def test_mean_and_disentanglement_by_hand():
+def test_disentanglement_by_hand():
     interaction = torch.tensor([[[1.0, 0.0], [-3.0, 2.0], [5.0, 0.0]]])
     strength = torch.tensor([[[2.0, 0.0], [3.0, 4.0], [5.0, 0.0]]])
     agreement = torch.tensor([[[1.0, 0.0], [3.0, -2.0], [-5.0, 0.0]]])

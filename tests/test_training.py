@@ -118,7 +118,7 @@ def test_augmented_clouds_depend_on_their_generator_alone():
 
 def test_unknown_augmentation(empty_folder):
     with pytest.raises(ValueError, match="unknown augmentation 'spin': choose 'crop' or 'cloud'"):
-        run(toy(), replace(STANDARD, augmentation="spin"), resume=False)
+        replace(STANDARD, augmentation="spin")
 
 
 def test_a_point_cloud_network_learns_an_easy_task():
@@ -238,7 +238,7 @@ def test_interrupted_training_resumes_to_the_same_weights(about, monkeypatch, tm
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_the_rate_rises_for_a_quarter_and_falls_and_nesterov_s_momentum_mirrors_it(monkeypatch):
+def test_the_rate_rises_for_a_quarter_and_falls_and_the_momentum_mirrors_it(monkeypatch):
     steps, step = [], torch.optim.SGD.step
     monkeypatch.setattr(
         torch.optim.SGD, "step", lambda self, *a: steps.append(dict(self.param_groups[0])) or step(self, *a)
