@@ -77,6 +77,7 @@ def order_weights(name: str, n: int, order: int, *, group: int | None = None) ->
     orders; with ``group`` None, those of its ``fitted_group``.
     """
     check_orders([order], n)
+    _check_group(group)
     m = np.arange(n - 1)
     if name == "four_point":
         weights = (m == order).astype(float)
@@ -90,9 +91,9 @@ def order_weights(name: str, n: int, order: int, *, group: int | None = None) ->
     return torch.from_numpy(weights)
 
 
-def _check_group(group: int) -> None:
-    """Raise ValueError unless it is a whole number of pairs or players, at least 1."""
-    if not isinstance(group, Integral) or group < 1:
+def _check_group(group: int | None) -> None:
+    """Raise ValueError unless it is a whole number of pairs or players, at least 1, or not chosen."""
+    if group is not None and (not isinstance(group, Integral) or group < 1):
         raise ValueError(f"a group must be at least 1, a whole number; got {group}")
 
 
@@ -185,8 +186,7 @@ def curvature(n: int, *, group: int | None = None) -> Design:
     two groups of ``group`` players take the same second difference at the stride ``group``. With None each order has
     its ``fitted_group``.
     """
-    if group is not None:
-        _check_group(group)
+    _check_group(group)
 
     def draw(order: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         check_orders([order], n)
@@ -204,8 +204,8 @@ def _curvature_group(n: int, order: int, group: int | None) -> int:
     """The players a group of ``curvature`` at an order; raises ValueError for a ``group`` that does not reach it."""
     if group is None:
         return fitted_group(n, order)
-    if not 1 <= group <= min(order + 1, n - 1 - order):
-        reached = f"{group - 1}..{n - group - 1}" if 1 <= group <= n // 2 else "none"
+    if group > min(order + 1, n - 1 - order):
+        reached = f"{group - 1}..{n - group - 1}" if group <= n // 2 else "none"
         raise ValueError(
             f"a curvature with two groups of {group} of {n} players reaches the orders {reached}; got {order}: "
             "choose a smaller group"

@@ -228,7 +228,11 @@ def test_curvature_identities_hold_exactly(n):
             r"reaches the orders 4\.\.10; got 3: choose a smaller",
         ),
         (lambda: designs.order_weights("curvature", 16, 3, group=9), "reaches the orders none; got 3"),
-        (lambda: designs.order_weights("curvature", 16, 3, group=0), "reaches the orders none; got 3"),
+        (
+            lambda: designs.order_weights("curvature", 16, 3, group=0),
+            "a group must be at least 1, a whole number; got 0",
+        ),
+        (lambda: designs.order_weights("curvature", 16, 3, group=2.5), r"a whole number; got 2\.5"),
         (lambda: designs.order_weights("stars", 6, 1), "unknown design 'stars'"),
         (lambda: designs.order_weights("four_point", 6, 5), r"has an order that is an integer in 0\.\.4; got 5"),
     ],
