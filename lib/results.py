@@ -214,3 +214,8 @@ def reached_in_both(first: xr.Dataset, second: xr.Dataset, attack: str) -> tuple
     """The images on which the attack reached its utility in two results, one by one the same in both."""
     one, other = xr.align(reached(first, attack), reached(second, attack), exclude=["variant", "attack", "order"])
     return one, other
+
+
+def misled(result: xr.Dataset) -> xr.DataArray:
+    """Whether the attack led an image to another class than its label, bool (attack, image)."""
+    return result.class_after != result.label

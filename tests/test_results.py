@@ -34,6 +34,16 @@ def test_missing_result_names_those_at_hand(tmp_path):
         results.read(tmp_path / "not.nc")
 
 
+def test_misled_are_those_of_another_class_attack_by_attack():
+    result = xr.Dataset(
+        {"label": ("image", [4, 7, 7]), "class_after": (("attack", "image"), [[4, 7, 4], [7, 7, 7]])},
+        coords={"image": [0, 1, 2], "attack": ["untargeted 2", "untargeted 8"]},
+    )
+    found = results.misled(result)
+    assert found.dims == ("attack", "image")
+    assert found.values.tolist() == [[False, False, True], [True, False, False]]
+
+
 def test_reached_in_both_are_the_same_images_in_the_same_order():
     def measured(images, hit, attacks):
         return xr.Dataset(
