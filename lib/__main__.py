@@ -301,7 +301,7 @@ def interactions(
         for order in measured.order.values if used.sizes["image"] else ():
             table.add_row(str(order), over_images(change.sel(order=order).values, digits=4))
         console.print(table)
-    console.print(f"{int(measured.attrs['passes'])} forward passes; written to {path}")
+    console.print(f"{int(measured.attrs['passes'])} evaluations of v; written to {path}")
 
 
 @app.command(epilog="Example: [bold]python -m lib disentanglement --images 20 --pairs 4[/bold]")
@@ -344,7 +344,7 @@ def disentanglement(
         chosen = measured.disentanglement.sel(estimate="midpoint", order=order)
         table.add_row(str(order), over_images(chosen.values))
     console.print(table)
-    console.print(f"{int(measured.attrs['passes'])} forward passes; written to {path}")
+    console.print(f"{int(measured.attrs['passes'])} evaluations of v; written to {path}")
 
 
 @app.command(epilog="Example: [bold]python -m lib singles --images 20 --attack 'untargeted 2'[/bold]")
@@ -385,7 +385,7 @@ def singles(
         both = (over_images(changed[part].values) for part in ("alone", "whole"))
         table.add_row(name, f"{changed.sizes['image']} of {images}", *both)
     console.print(table)
-    console.print(f"{int(measured.attrs['passes'])} forward passes; written to {path}")
+    console.print(f"{int(measured.attrs['passes'])} evaluations of v; written to {path}")
 
 
 @app.command(epilog="Example: [bold]python -m lib contexts --images 20 --pairs 2[/bold]")
@@ -426,7 +426,7 @@ def contexts(
     for order in measured.order.values:
         table.add_row(str(order), over_images(measured.locality.sel(order=order).values))
     console.print(table)
-    console.print(f"{int(measured.attrs['passes'])} forward passes; written to {path}")
+    console.print(f"{int(measured.attrs['passes'])} evaluations of v; written to {path}")
 
 
 @app.command(epilog="Example: [bold]python -m lib defenses --images 40 --games 10[/bold]")

@@ -211,8 +211,10 @@ def calibrated_pgd(
     is targeted at those classes. ``gradient_of`` leads the attack in place of the gradient of the ``loss``; the utility
     is that of the model all the same. Images that do not reach the window keep their last perturbation, and
     ``Attack.reached`` says which they are: the paper's code drops them without a word.
-    Raises ValueError as ``pgd`` does, for a window that is not 0 <= low < high, and for targets among the labels.
+    Raises ValueError as ``pgd`` does, for a window that is not 0 <= low < high, for targets among the labels, and for a
+    model in training mode.
     """
+    models.check_frozen(model)
     check_attack(images, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
     low, high = _checked_window(utility)
     goal, sign = (labels, 1.0) if targets is None else (targets, -1.0)

@@ -4,11 +4,12 @@ Each part is a function from images to a labelled result over (…, image); ``de
 one model: on many images what takes few passes (Table 1, S-Table 3), on fewer what takes games (Figure 6, S-E, S-G).
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import xarray as xr
@@ -102,13 +103,12 @@ def transformed(images: Tensor, name: str, *, rows: Sequence[int], seed: int) ->
 
     The rank is that share of the full rank, of each channel. Raises ValueError for another name.
     """
-    kind, _, size = name.partition(" ")
-    if kind == "none":
+    if name == "none":
         return images
-    if kind == "rank" and size.startswith("1/"):
-        return spectrum.reduce_rank(images, min(images.shape[2:]) // int(size[2:]))
-    if kind == "dropout":
-        return dropout(images, sampling.generators(seed, rows), rate=float(size))
+    if of_rank := re.fullmatch(r"rank 1/([1-9]\d*)", name):
+        return spectrum.reduce_rank(images, min(images.shape[2:]) // int(of_rank[1]))
+    if of_rate := re.fullmatch(r"dropout (0\.\d+)", name):
+        return dropout(images, sampling.generators(seed, rows), rate=float(of_rate[1]))
     raise ValueError(f"unknown transform {name!r}: write 'none', 'rank 1/4' or 'dropout 0.3'")
 
 
@@ -299,12 +299,13 @@ def same_images(curves: xr.Dataset, games: xr.Dataset) -> xr.Dataset:
 
 
 @dataclass(frozen=True)
-class Defenses:
+class Defenses(results.Asked):
     """What is asked of one model: ``images`` images without games, the first ``games`` of them with games.
 
     ``attack`` is the one, named as in ``experiments.attack``, whose images are transformed and looked at by frequency.
     """
 
+    verb: ClassVar[str] = "defenses"
     dataset: str = "photos"
     model: str = "resnet18-standard"
     attack: str = "untargeted 8"
@@ -314,10 +315,6 @@ class Defenses:
     replicates: int = 4
     contexts: int = 15
     seed: int = 0
-
-    def command(self) -> str:
-        """The command line that makes this measurement."""
-        return results.command_line("defenses", self)
 
 
 def defenses(

@@ -1,6 +1,7 @@
 """Defences explained by interactions: dropout and cutout of the input, and adversarial images led back (§4.3)."""
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -124,8 +125,8 @@ def dropout_mean(empty: Tensor, single: Tensor, spectrum: Tensor, *, kept: int) 
     Raises ValueError for ``kept`` outside 0..n.
     """
     n = spectrum.shape[-1] + 1
-    if not 0 <= kept <= n:
-        raise ValueError(f"kept players are 0..{n} of the {n}; got {kept}")
+    if not isinstance(kept, Integral) or not 0 <= kept <= n:
+        raise ValueError(f"kept players are 0..{n} of the {n}, a whole number; got {kept}")
     weights = (kept - 1 - torch.arange(n - 1, device=spectrum.device)).clamp(min=0).to(spectrum)
     return empty + kept * single + spectrum @ weights
 

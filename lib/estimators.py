@@ -84,6 +84,8 @@ def order_means(
     if not isinstance(seeds, Sequence) or not seeds or not all(isinstance(seed, tuple) for seed in seeds):
         raise ValueError(f"seeds have one tuple an image, such as (seed, row); got {seeds!r}")
     designs = [design] * len(seeds) if callable(design) else design
+    if len(designs) != len(seeds):
+        raise ValueError(f"a sequence of designs has one an image; got {len(designs)} for {len(seeds)} images")
     check_reach(designs[0], orders)
     passes = 0
 

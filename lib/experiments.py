@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from math import inf
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 
 
 @dataclass(frozen=True)
-class OrderCurves:
+class OrderCurves(results.Asked):
     """What is asked: I^(m) of normal images and of one adversarial version of each for every attack.
 
     ``attacks`` are named "untargeted 8" or "targeted 2": the goal, and the utility in logits to be reached. An attack
@@ -46,6 +47,7 @@ class OrderCurves:
     cloud.
     """
 
+    verb: ClassVar[str] = "interactions"
     dataset: str = "photos"
     model: str = "resnet18-standard"
     attacks: tuple[str, ...] = ("untargeted 8",)
@@ -69,7 +71,7 @@ class OrderCurves:
     def command(self) -> str:
         """The command line that makes this measurement."""
         design, group = designs.chosen(self.sampling, design=self.design, group=self.group)
-        return results.command_line("interactions", replace(self, design=design, group=group))
+        return results.command_line(self.verb, replace(self, design=design, group=group))
 
 
 def correct_images(model: nn.Module, data: Dataset, count: int, *, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -326,13 +328,17 @@ def measure(
     """
     if images.ndim not in (4, 5):
         raise ValueError(f"images must be (I, C, H, W), or (V, I, C, H, W) for V variants; got {tuple(images.shape)}")
-    if not 0 < len(rows) == images.shape[-4] or min(rows) < 0:
-        raise ValueError(f"rows name the images, from 0 up, at least one; got {rows} for {images.shape[-4]} images")
+    numbers = [int(row) for row in rows]
+    odd = any(number < 0 or number != row for number, row in zip(numbers, rows, strict=True))
+    if not 0 < len(rows) == images.shape[-4] or odd:
+        raise ValueError(
+            f"rows name the images by whole numbers from 0 up, at least one; got {rows} for {images.shape[-4]} images"
+        )
     own = player_sets(images if images.ndim == 4 else images[0], grid=grid)
     drawing = [designs.design(each, sampling=sampling, name=design, group=group) for each in own]
     v = game.named_value(value) if isinstance(value, str) else value
     played = game.MaskingGame(model, own, images, labels, baseline=baseline, value=v, batch_size=batch_size)
-    seeds = [(seed, int(row)) for row in rows]
+    seeds = [(seed, number) for number in numbers]
     return estimators.order_means(played, drawing, orders=orders, replicates=replicates, errors=errors, seeds=seeds)
 
 
@@ -345,8 +351,8 @@ def order_curves(
 ) -> xr.Dataset:
     """Carry out the measurement: one row an image, in blocks that an interrupted run does not measure again.
 
-    Raises ValueError, before any attack, for a wrong attack, category, order, design, value or baseline, for controls
-    on point clouds, and for more images than the model classifies correctly.
+    Raises ValueError, before any pass, for a wrong attack, category, order, design or value, and for controls on point
+    clouds; then for a wrong baseline, and for more images than the model classifies correctly.
     """
     check_attack_names(asked.attacks, goals=(*GOALS, *controls.CONTROLS))
     if asked.category not in ("truth", "attacked"):
@@ -356,19 +362,20 @@ def order_curves(
     cloud = datasets.is_cloud(data.images)
     n = player_count(data.images, grid=asked.grid)
     orders = sampling.orders(n, asked.fractions)
-    rows, images, labels = correct_images(model, data, asked.images, seed=asked.seed)
     goals = {name.partition(" ")[0] for name in asked.attacks}
     if goals & controls.CONTROLS.keys() and cloud:
         raise ValueError(f"the controls {', '.join(controls.CONTROLS)} are of images; {data.name} has point clouds")
-    # What does not fit is refused before any attack.
+    # What does not fit is refused before any pass.
     estimators.check_replicates(asked.replicates, orders=orders, errors=asked.errors)
     game.named_value(asked.value)
-    (first,) = player_sets(images[:1], grid=asked.grid)
+    one, _ = data.batch(slice(1))
+    (first,) = player_sets(one, grid=asked.grid)
     designs.check_reach(designs.design(first, sampling=asked.sampling, name=asked.design, group=asked.group), orders)
-    check_attack(images[:1], epsilon=asked.epsilon, step_size=asked.step_size, steps=asked.steps)
+    check_attack(one, epsilon=asked.epsilon, step_size=asked.step_size, steps=asked.steps)
     if "masked" in goals and asked.baseline == "blur":
         raise ValueError("the control 'masked' averages over one masked value: it does not go with the baseline blur")
     source = models.load(asked.dataset, asked.source, device=device) if "transferred" in goals else model
+    rows, images, labels = correct_images(model, data, asked.images, seed=asked.seed)
     reference = baseline(asked.baseline, data, images).to(device)
     of_images = key("images", inputs=[images])
     inputs = [*model.state_dict().values(), *source.state_dict().values(), images, reference]

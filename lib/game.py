@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib import attacks
+from lib import attacks, models
 from lib.datasets import check_images, check_labels, class_count, kind
 from lib.players import Players, expand
 
@@ -100,18 +100,14 @@ class MaskingGame:
         value: Value = log_probability,
         batch_size: int | None = None,
     ) -> None:
-        if any(part.training for part in model.modules()):
-            raise ValueError(
-                "the model, or a part of it, is in training mode, where its numbers may depend on the batch or on "
-                "chance: freeze it by models.freeze"
-            )
-        if images.ndim not in (4, 5):
-            raise ValueError(f"images must be (I, C, H, W) or (V, I, C, H, W); got {tuple(images.shape)}")
+        models.check_frozen(model)
+        if not isinstance(images, Tensor) or images.ndim not in (4, 5):
+            raise ValueError(f"images must be a tensor (I, C, H, W) or (V, I, C, H, W); got {kind(images)}")
         check_images(images.flatten(0, -4))
-        if baseline.shape not in (images.shape[-3:], images.shape[-4:]):
+        if not isinstance(baseline, Tensor) or baseline.shape not in (images.shape[-3:], images.shape[-4:]):
             raise ValueError(
-                f"the baseline must be (C, H, W), or (I, C, H, W), one an image; "
-                f"got {tuple(baseline.shape)} for images {tuple(images.shape)}"
+                f"the baseline must be a tensor (C, H, W), or (I, C, H, W), one an image; "
+                f"got {kind(baseline)} for images {tuple(images.shape)}"
             )
         baselines = baseline.expand(images.shape[-4:])
         check_images(baselines, what="baselines")

@@ -152,24 +152,25 @@ def beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-def check(path: Path, name: str | None = None) -> str:
+def check(path: Path, known_as: Path | None = None) -> str:
     """The SHA-256 of the file; raises ValueError where its name, or the file beside it, tells of another, or of none.
 
-    torchvision's names end in the first eight digits. ``name`` stands for that of ``path``.
+    torchvision's names end in the first eight digits. The name, and the file beside, are those of ``known_as`` where a
+    download is on its way to that path.
     """
-    found = sha256(path)
-    in_name = re.search(r"-([0-9a-f]{8})\.pth$", name or path.name)
-    expected = [in_name[1]] if in_name else []
-    if beside(path).exists():
-        recorded = (beside(path).read_text().split() or [""])[0].lower()
+    found, called = sha256(path), known_as or path
+    in_name = re.search(r"-([0-9a-f]{8})\.pth$", called.name)
+    expected = {called.name: in_name[1]} if in_name else {}
+    if beside(called).exists():
+        recorded = (beside(called).read_text().split() or [""])[0].lower()
         if not re.fullmatch(r"[0-9a-f]{64}", recorded):
-            raise ValueError(f"{beside(path)} holds no SHA-256, as sha256sum writes it: remove it, or write it anew")
-        expected.append(recorded)
-    for digits in expected:
+            raise ValueError(f"{beside(called)} holds no SHA-256, as sha256sum writes it: remove it, or write it anew")
+        expected[beside(called).name] = recorded
+    for where, digits in expected.items():
         if not found.startswith(digits):
             raise ValueError(
-                f"the weights {path} are truncated or altered: their SHA-256 is {found}, it was to be {digits}; "
-                "remove the file: a public one is downloaded again"
+                f"the weights {path} are truncated or altered: their SHA-256 is {found}, by {where} it was to be "
+                f"{digits}; remove the file: a public one is downloaded again"
             )
     return found
 
@@ -192,7 +193,7 @@ def download(url: str, path: Path) -> None:
             part.unlink()  # longer than the file: begin anew
             return download(url, path)
     try:
-        found = check(part, path.name)
+        found = check(part, path)
     except ValueError:
         part.unlink()
         raise

@@ -53,8 +53,14 @@ def mutual_information(joint: Tensor, first: Iterable[int], second: Iterable[int
 
 
 def co_information(joint: Tensor, i: int, j: int, given: Iterable[int] = ()) -> Tensor:
-    """MI(X_i;X_j;Y|X_S) = MI(X_i;Y|X_S) − MI(X_i;Y|X_S,X_j), S the axes ``given``; positive for redundancy (§4.1)."""
+    """MI(X_i;X_j;Y|X_S) = MI(X_i;Y|X_S) − MI(X_i;Y|X_S,X_j), S the axes ``given``; positive for redundancy (§4.1).
+
+    Raises ValueError as ``mutual_information`` does, and where i, j, Y and the axes ``given`` are not all different.
+    """
+    _check(joint)
     y, context = joint.ndim - 1, set(given)
+    if len({i, j, y} | context) != 3 + len(context):
+        raise ValueError(f"i, j, Y and the axes of S are different ones; got {i}, {j}, {y} and {sorted(context)}")
     return mutual_information(joint, [i], [y], context) - mutual_information(joint, [i], [y], context | {j})
 
 

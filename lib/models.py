@@ -220,7 +220,7 @@ def card(dataset: str, name: str) -> dict[str, Any]:
 def load(dataset: str, name: str, *, device: torch.device | str = "cpu") -> nn.Module:
     """The trained model ``name`` (such as "resnet18-standard") for ``dataset``, frozen, float32, ready for fast passes.
 
-    Its batch normalisation is folded into its convolutions. Raises ValueError as ``restore`` does.
+    Its batch normalisation is folded into its convolutions. Raises as ``restore`` does.
     """
     return fold(restore(dataset, name)).to(device)
 
@@ -229,7 +229,8 @@ def restore(dataset: str, name: str) -> nn.Module:
     """The same model as it was trained, each layer by itself.
 
     Models for "imagenet" are public ones, looked up or downloaded. Raises ValueError for an unknown model and for
-    weights that do not match the checksum of their card, or are not those of its network.
+    weights that do not match the checksum of their card, or are not those of its network; FileNotFoundError where
+    there are none.
     """
     if dataset == "imagenet":
         weights = imagenet_weights.weights(name, datasets.places(dataset))
@@ -310,9 +311,19 @@ def in_halves(made: Callable[..., tuple[Tensor, ...]], *batch: Tensor) -> tuple[
     return tuple(map(torch.cat, zip(*parts, strict=True)))
 
 
+def check_frozen(model: nn.Module) -> None:
+    """Raise ValueError for a model that is, or has a part, in training mode."""
+    if any(part.training for part in model.modules()):
+        raise ValueError(
+            "the model, or a part of it, is in training mode, where its numbers may depend on the batch or on "
+            "chance: freeze it by models.freeze"
+        )
+
+
 @torch.no_grad()
 def logits(model: nn.Module, images: Tensor) -> Tensor:
-    """Logits (B, classes) of images (B, C, H, W), taken ``in_halves``."""
+    """Logits (B, classes) of images (B, C, H, W), taken ``in_halves``; raises as ``check_frozen`` does."""
+    check_frozen(model)
     (found,) = in_halves(lambda some: (model(some),), images)
     return found
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import xarray as xr
@@ -12,10 +12,9 @@ from lib import datasets, experiments, game, models, results, sampling
 
 
 @dataclass(frozen=True)
-class OfPairs:
+class OfPairs(results.Asked):
     """What is asked of single pairs on normal images: ``pairs`` an image, in ``contexts`` contexts an order."""
 
-    verb: ClassVar[str]
     dataset: str = "photos"
     model: str = "resnet18-standard"
     sampling: str = "neighbours"
@@ -27,10 +26,6 @@ class OfPairs:
     baseline: str = "mean"
     value: str = "log_probability"
     seed: int = 0
-
-    def command(self) -> str:
-        """The command line that makes this measurement."""
-        return results.command_line(self.verb, self)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ class Players:
 
     def __post_init__(self) -> None:
         named = self.partition.unique().tolist()
+        if not named:
+            raise ValueError("a partition is of at least one pixel; got none")
         if named != list(range(self.n)):
             raise ValueError(
                 f"a partition into {self.n} players names each of 0..{self.n - 1} and no other; "

@@ -78,6 +78,7 @@ class Asked(Protocol):
     """The specification of a measurement: a frozen dataclass, every field of which decides what is measured."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
+    verb: ClassVar[str]
 
     @property
     def images(self) -> int:
@@ -89,6 +90,7 @@ class Asked(Protocol):
 
     def command(self) -> str:
         """The command line that makes this measurement."""
+        return command_line(self.verb, self)
 
 
 OPTION_NAMES = {"attacks": "attack", "fractions": "orders"}

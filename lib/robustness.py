@@ -6,6 +6,7 @@ often under Gaussian noise cannot change.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import xarray as xr
@@ -29,13 +30,14 @@ AT_ONCE = {"cpu": 125, "cuda": 500}
 
 
 @dataclass(frozen=True)
-class Robustness:
+class Robustness(results.Asked):
     """What is asked: of the first ``images`` test images in the seed's order, what the model does right.
 
     AutoAttack (Croce and Hein, 2020), of torchattacks' parts, is run where ``autoattack`` says so. Radii are
     certified of the first ``certified`` images, with ``draws`` of the noise that the model was trained with.
     """
 
+    verb: ClassVar[str] = "robustness"
     dataset: str = "photos"
     model: str = "resnet18-adversarial"
     images: int = 500
@@ -43,10 +45,6 @@ class Robustness:
     certified: int = 0
     draws: int = 1000
     seed: int = 0
-
-    def command(self) -> str:
-        """The command line that makes this measurement."""
-        return results.command_line("robustness", self)
 
 
 def certified_radius(hits: int, draws: int, *, noise: float) -> float:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import xarray as xr
@@ -11,12 +12,13 @@ from lib import datasets, experiments, game, models, players, results
 
 
 @dataclass(frozen=True)
-class Singles:
+class Singles(results.Asked):
     """What is asked: Σ_i φ^(0)(i) and v(N) − v(∅) of normal images and one adversarial version of each for an attack.
 
     ``attacks`` are named and made as by ``experiments.attack``; the players are ``grid`` × ``grid`` cells.
     """
 
+    verb: ClassVar[str] = "singles"
     dataset: str = "photos"
     model: str = "resnet18-standard"
     attacks: tuple[str, ...] = ("untargeted 8",)
@@ -24,10 +26,6 @@ class Singles:
     grid: int = 16
     baseline: str = "mean"
     seed: int = 0
-
-    def command(self) -> str:
-        """The command line that makes this measurement."""
-        return results.command_line("singles", self)
 
 
 def alone_and_whole(played: game.Game, n: int, *, images: int) -> tuple[Tensor, Tensor]:

@@ -74,7 +74,7 @@ def statistic_interval(
     if not np.isfinite([low, high]).all():
         raise ValueError(
             f"the statistic is not a finite number in all resamples of {', '.join(str(len(each)) for each in values)} "
-            "images: it takes more images"
+            "images: it takes more images, or a denominator that is 0 on none of them"
         )
     return Interval(np.asarray(statistic(*values)), low, high, images=min(map(len, values)))
 

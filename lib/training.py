@@ -37,8 +37,8 @@ class Recipe:
     that of ``models.ARCHITECTURES``, ``average`` the decay of the moving average of the weights.
 
     ``initial`` names the checkpoint of the same dataset whose weights training starts from; None is a random start.
-    Raises ValueError for an unknown precision or augmentation, a seed that no measurement takes, and noise below 0 or
-    with attacks.
+    Raises ValueError for an unknown precision or augmentation, a seed that no measurement takes, batches of no image,
+    and noise below 0 or with attacks.
     """
 
     architecture: str = "resnet18"
@@ -64,6 +64,8 @@ class Recipe:
             raise ValueError(f"unknown augmentation {self.augmentation!r}: choose 'crop' or 'cloud'")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"a seed is an integer from 0 to 2^31 − 1; got {self.seed}")
+        if self.batch_size < 1:
+            raise ValueError(f"a batch has at least 1 image; got {self.batch_size}")
         if self.noise < 0 or (self.noise and self.attack_steps):
             raise ValueError(
                 f"noise is at least 0, and 0 where there are attacks; got {self.noise} and {self.attack_steps} steps"
@@ -208,7 +210,8 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
     SGD under a one-cycle rate, whose Nesterov momentum falls from 0.95 to 0.85 while the rate rises, and comes back as
     it falls. After each epoch the whole state is written to
     ``build/training``; an interrupted run goes on from there and gives the same weights. Raises ValueError for
-    too few batches, and as ``models.restore`` does for the network to start from.
+    too few batches, for a training that diverges, and as ``models.restore`` does for the network to start from; OSError
+    where no state can be written.
     """
     precision = getattr(torch, about.precision)
     generator = torch.Generator().manual_seed(about.seed)
@@ -282,6 +285,8 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
                 optimizer.step()
                 schedule.step()
                 average.update_parameters(model)
+            if not loss.isfinite():
+                raise ValueError(f"the training diverged in epoch {epoch + 1}: its loss is {loss}; lower learning_rate")
             seconds += time.monotonic() - started
             if resume:
                 state = {name: part.state_dict() for name, part in resumable.items()}
@@ -362,7 +367,10 @@ def robust_accuracy(
 def save(
     model: nn.Module, data: Dataset, test: Dataset, about: Recipe, *, seconds: float, device: torch.device
 ) -> Path:
-    """Write the weights in half precision and their model card, measured on the weights as they are stored."""
+    """Write the weights in half precision and their model card, measured on the weights as they are stored.
+
+    The ``model`` has the rounded weights afterwards.
+    """
     folder = models.CHECKPOINTS / data.name
     name = about.name
     weights = {key: value.half() if value.is_floating_point() else value for key, value in model.state_dict().items()}

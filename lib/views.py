@@ -55,7 +55,7 @@ def order_pictures(
     From left to right: the first image as changed; the change; what a context of m players and a marked pair leave of
     it; Δv of that pair in ``contexts`` contexts of m players, before and after the change; and ΔI^(m) of all images,
     the order marked, drawn from ``heights[0]`` to ``heights[1]``. The normal images are played once for all changes,
-    an ε of 0 among them.
+    an ε of 0 at their head among them.
     Raises ValueError where there is no view, or a view has not one change an ε.
     """
     if not views:

@@ -1,4 +1,4 @@
-"""Small fixtures that the tests of several modules share. Everything is seeded; nothing needs a network."""
+"""Small fixtures that the tests of several modules share. They are seeded, and need no network."""
 
 import shutil
 from collections.abc import Callable, Iterator

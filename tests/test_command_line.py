@@ -56,7 +56,9 @@ def test_interactions_measures_photos_and_writes_the_result(tmp_path):
         text=True,
     )
     assert run.returncode == 0, run.stderr
-    assert out.exists() and "64 forward passes" in run.stdout  # 4 corners, 2 replicates, 2 orders, 2 variants, 2 images
+    assert (
+        out.exists() and "64 evaluations of v" in run.stdout
+    )  # 4 corners, 2 replicates, 2 orders, 2 variants, 2 images
 
 
 def test_attack_says_what_it_reached(tiny):
@@ -267,6 +269,56 @@ def test_the_table_of_defences_has_intervals(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     for values in (shares[0, 0, [0, 1, 3]], shares[0, 1]):
         assert over_images(values) in result.output
+
+
+TABLES = [
+    (
+        "interactions --attack 'untargeted 2'",
+        (experiments, "order_curves"),
+        "densenet161-adversarial-neighbours",
+        lambda found: {"127": found.difference.values[0, found.reached.values[0], 4]},
+    ),
+    (
+        "disentanglement",
+        (disentanglement, "disentanglement"),
+        "vgg16-adversarial-disentanglement",
+        lambda found: {"25": found.disentanglement.sel(estimate="midpoint").values[:, 0]},
+    ),
+    (
+        "contexts",
+        (contexts, "localities"),
+        "resnet50-standard-contexts",
+        lambda found: {"127": found.locality.values[:, 1]},
+    ),
+    (
+        "singles --attack 'untargeted 2'",
+        (singles, "players_alone"),
+        "resnet18-standard-singles",
+        lambda found: {"untargeted 2": (found.alone[0] - found.alone[2]).values[found.reached.values[1]]},
+    ),
+    (
+        "robustness",
+        (robustness, "robustness"),
+        "resnet50-smoothed-robustness",
+        lambda found: {
+            "PGD-20": found.right.sel(under="PGD-20").values,
+            "certified above 0.25": found.radius.values[np.isfinite(found.radius)] > 0.25,
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "measure", "file", "rows"), TABLES)
+def test_the_tables_say_what_the_files_hold(words, measure, file, rows, tmp_path, monkeypatch):
+    """Each measurement is replaced by its published result: what the table says is taken from that in another way."""
+    found = results.read(results.PUBLISHED / "cifar10" / f"{file}.nc")
+    monkeypatch.setattr(*measure, lambda *_, **__: found)
+    done = CliRunner().invoke(app, [*shlex.split(words), "--out", str(tmp_path / "copy.nc")], terminal_width=200)
+    assert done.exit_code == 0, done.output
+    for head, values in rows(found).items():
+        digits = {"digits": 4} if "interactions" in words else {}
+        line = next(line for line in done.output.splitlines() if f" {head} " in line)
+        assert over_images(values, **digits) in line
 
 
 def test_training_anew_is_refused_before_any_data_are_read(monkeypatch, capsys):

@@ -376,7 +376,7 @@ def test_wrong_images_and_transforms_give_one_clear_error(model, pair):
         parts.interactions_of_transformed(model, variants, labels, replicates=2, grid=8, **asked)
     with pytest.raises(ValueError, match=r"rate is the share of the pixels that are dropped, in \[0, 1\); got 1"):
         parts.corrections(model, variants, labels, draws=1, rates=(1.0,), **asked)
-    for name in ("blur", "rank 4", "rank"):
+    for name in ("blur", "rank 4", "rank", "rank 1/0", "rank 1/x", "dropout x", "dropout 1"):
         with pytest.raises(ValueError, match="unknown transform"):
             parts.transformed(variants[0], name, rows=ROWS, seed=0)
     tiny_images = torch.rand(2, 4, 1, 1, 1)

@@ -355,9 +355,9 @@ def test_recognised_one_clear_error(labels, draws, message, network, empty_folde
         )
 
 
-@pytest.mark.parametrize("kept", [-1, 6])
+@pytest.mark.parametrize("kept", [-1, 6, 1.5])
 def test_too_many_kept_players(kept, empty_folder):
-    with pytest.raises(ValueError, match=rf"kept players are 0\.\.5 of the 5; got {kept}"):
+    with pytest.raises(ValueError, match=rf"kept players are 0\.\.5 of the 5, a whole number; got {kept}"):
         defenses.dropout_mean(torch.zeros(()), torch.zeros(()), torch.zeros(4), kept=kept)
 
 

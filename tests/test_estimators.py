@@ -563,6 +563,7 @@ def test_means_of_a_network_do_not_depend_on_batch_size_or_company(network, pict
         ({"orders": [8]}, r"9 players has an order that is an integer in 0\.\.7; got 8"),
         ({"orders": []}, "at least one order is needed; got none"),
         ({"seeds": [0]}, r"seeds have one tuple an image, such as \(seed, row\); got \[0\]"),
+        ({"design": []}, "a sequence of designs has one an image; got 0 for 1 images"),
         ({"seeds": 0}, "seeds have one tuple an image, .*; got 0"),
         ({"seeds": []}, r"seeds have one tuple an image, .*; got \[\]"),
     ],
@@ -571,7 +572,9 @@ def test_order_means_one_clear_error(changes, message, empty_folder):
     recorder = Recorder(table_game(TABLE))
     design = designs.design(NINE, sampling="neighbours", name="four_point")
     with pytest.raises(ValueError, match=message):
-        estimators.order_means(recorder, design, **{"orders": [2], "replicates": 4, "seeds": [(0, 0)], **changes})
+        estimators.order_means(
+            recorder, **{"design": design, "orders": [2], "replicates": 4, "seeds": [(0, 0)], **changes}
+        )
     assert not recorder.asked
 
 

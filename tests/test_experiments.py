@@ -152,14 +152,16 @@ def test_a_value_of_ones_own_and_rows_that_do_not_name_the_images(tiny):
     named = experiments.measure(model, images, labels, value="logit", **asked)
     own = experiments.measure(model, images, labels, value=game.logit, **asked)
     assert torch.equal(own.replicates, named.replicates)
-    with pytest.raises(ValueError, match=r"rows name the images, from 0 up, .*; got \[4, -2, 1\] for 3 images"):
-        experiments.measure(model, images, labels, **{**asked, "rows": [4, -2, 1]})
+    for rows in ([4, -2, 1], [0.5, 1.0, 2.0]):
+        message = rf"rows name the images by whole numbers from 0 up, .*; got {re.escape(str(rows))} for 3 images"
+        with pytest.raises(ValueError, match=message):
+            experiments.measure(model, images, labels, **{**asked, "rows": rows})
     as_tensor = {**asked, "rows": torch.tensor(asked["rows"])}
     assert torch.equal(
         experiments.measure(model, images, labels, value="logit", **as_tensor).replicates, named.replicates
     )
     for few in (images[:0], images[:2]):
-        message = rf"rows name the images, from 0 up, at least one; got \[0, 1, 2\] for {len(few)} images"
+        message = rf"from 0 up, at least one; got \[0, 1, 2\] for {len(few)} images"
         with pytest.raises(ValueError, match=message):
             experiments.measure(model, few, labels[: len(few)], **asked)
     with pytest.raises(
@@ -226,6 +228,8 @@ def test_images_are_chosen_by_the_seed_among_the_correct_ones(tiny):
 )
 def test_wrong_input_gives_one_clear_error_and_writes_nothing(tiny, changes, message, monkeypatch):
     monkeypatch.setattr(experiments, "calibrated_pgd", lambda *_, **__: pytest.fail("attacked before"))
+    if not changes.keys() & {"seed", "baseline"}:  # which choose the images, and may need them
+        monkeypatch.setattr(experiments, "correct_images", lambda *_, **__: pytest.fail("classified before"))
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         experiments.order_curves(replace(ASKED, **changes), device=CPU)
     assert not results.WORK.exists() or not list(results.WORK.rglob("*.nc*"))

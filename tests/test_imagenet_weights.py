@@ -330,6 +330,14 @@ def test_download_records_the_checksum(server, tmp_path):
         imagenet_weights.check(path)
 
 
+def test_a_download_must_be_the_file_that_was_recorded(server, tmp_path):
+    path = tmp_path / "weights.ckpt"
+    imagenet_weights.beside(path).write_text(f"{'0' * 64}  weights.ckpt\n")
+    with pytest.raises(ValueError, match=r"by weights\.ckpt\.sha256 it was to be 0{64}; remove the file"):
+        imagenet_weights.download(server.address, path)
+    assert names(tmp_path) == ["weights.ckpt.sha256"] and imagenet_weights.beside(path).read_text().startswith("000")
+
+
 @pytest.mark.parametrize("plain", [False, True], ids=["by ranges", "without ranges"])
 def test_an_interrupted_download_is_gone_on_with(plain, server, tmp_path):
     path = tmp_path / "weights.ckpt"
@@ -379,7 +387,10 @@ def test_torchvisions_names_tell_the_checksum(right, server, tmp_path):
         imagenet_weights.download(server.address, path)
         assert path.read_bytes() == CONTENT
     else:
-        with pytest.raises(ValueError, match=r"truncated or altered: .* it was to be 0badc0de; remove the file"):
+        with pytest.raises(
+            ValueError,
+            match=r"truncated or .* by resnet18-0badc0de\.pth it was to be 0badc0de; remove",
+        ):
             imagenet_weights.download(server.address, path)
         assert names(path.parent) == []
 
@@ -430,7 +441,7 @@ def measured_by_command(network, weights, images, out):
     where = ["--dataset", "imagenet", "--model", "resnet18-adversarial", "--root", str(images)]
     done = CliRunner().invoke(app, ["interactions", *few, *where, "--out", str(out)])
     assert done.exit_code == 0, done.output
-    assert "32 forward passes" in done.output
+    assert "32 evaluations of v" in done.output
     found = results.read(out)
     assert found.interaction.notnull().all() and (found.steps <= 1).all()
     changed = found.utility.values[0]

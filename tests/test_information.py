@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import pytest
 import torch
@@ -159,6 +160,12 @@ def test_an_axis_that_the_joint_does_not_have_is_refused(call, axis):
     """Summed over with the others it would give 0, which is an answer too."""
     with pytest.raises(ValueError, match=rf"the axes of this joint are 0\.\.2, the last of them Y; got {axis}"):
         call(torch.full((2, 2, 2), 0.125))
+
+
+@pytest.mark.parametrize(("i", "j", "given"), [(0, 0, []), (0, 1, [1]), (0, 2, []), (0, 1, [2])])
+def test_co_information_is_of_different_axes(i, j, given):
+    with pytest.raises(ValueError, match=rf"are different ones; got {i}, {j}, 2 and {re.escape(str(given))}"):
+        information.co_information(torch.full((2, 2, 2), 0.125), i, j, given)
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,7 @@ TWO = torch.tensor([[0, 0], [1, 1]])
         (2, TWO + 1, [[0, 1]], r"into 2 players names each of 0\.\.1 and no other; got 2 names, 1 to 2"),
         (2, TWO, [[0, 2]], r"neighbours must be \(pairs, 2\) players of 0\.\.1"),
         (2, TWO, [0, 1], r"neighbours must be \(pairs, 2\) players of 0\.\.1; got \(2,\)"),
+        (0, TWO[:0], [[0, 1]], "a partition is of at least one pixel; got none"),
         (2, TWO, [[1, 1]], "two different players; got one beside itself"),
     ],
 )

@@ -447,10 +447,20 @@ def test_unknown_precision():
         run(toy(), replace(STANDARD, precision="float99"), resume=False)
 
 
+def test_an_empty_batch():
+    with pytest.raises(ValueError, match="a batch has at least 1 image; got 0"):
+        replace(STANDARD, batch_size=0)
+
+
 @pytest.mark.parametrize(("images", "epochs"), [(4, 2), (8, 4)])
 def test_too_few_batches(images, epochs, empty_folder):
-    with pytest.raises(ValueError, match=r"batch"):
+    with pytest.raises(ValueError, match=r"at least 5 batches are needed"):
         run(toy(images), replace(STANDARD, epochs=epochs), resume=False)
+
+
+def test_a_training_that_diverges_is_refused(empty_folder):
+    with pytest.raises(ValueError, match=r"the training diverged in epoch 1: its loss is nan; lower learning_rate"):
+        run(toy(40), replace(STANDARD, learning_rate=1e12), resume=False)
 
 
 # Evaluation and checkpoints.
