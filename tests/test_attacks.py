@@ -28,6 +28,7 @@ class Counting(nn.Module):
         super().__init__()
         self.model = model
         self.count = self.batches = 0
+        self.eval()
 
     def forward(self, images):
         self.count += len(images)

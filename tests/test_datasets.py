@@ -555,15 +555,15 @@ def test_a_model_without_logits_is_told_so(output, got):
         def forward(self, images):
             return output
 
-    data = datasets.load("photos")
+    model, data = Model().eval(), datasets.load("photos")
     images, labels = data.batch(torch.arange(4))
     ways = (
         lambda: datasets.class_count(output),
-        lambda: experiments.correct_images(Model(), data, 4, seed=0),
-        lambda: game.MaskingGame(Model().eval(), players.grid(32, 32, side=4), images, labels, baseline=images.mean(0)),
-        lambda: attacks.pgd(Model(), images, labels, epsilon=0.1, step_size=0.1, steps=1),
-        lambda: attacks.calibrated_pgd(Model(), images, labels, steps=1),
-        lambda: attacks.calibrated_path(Model(), images, labels, lambda amount: images, steps=1),
+        lambda: experiments.correct_images(model, data, 4, seed=0),
+        lambda: game.MaskingGame(model, players.grid(32, 32, side=4), images, labels, baseline=images.mean(0)),
+        lambda: attacks.pgd(model, images, labels, epsilon=0.1, step_size=0.1, steps=1),
+        lambda: attacks.calibrated_pgd(model, images, labels, steps=1),
+        lambda: attacks.calibrated_path(model, images, labels, lambda amount: images, steps=1),
     )
     for way in ways:
         with pytest.raises(ValueError, match=rf"a model must give logits \(B, classes\), .*{got}: wrap the model"):

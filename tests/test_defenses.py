@@ -23,6 +23,7 @@ class Counting(nn.Module):
         self.model = model
         self.count = 0
         self.graphs = False
+        self.eval()
 
     def forward(self, images):
         self.count += len(images)
@@ -259,8 +260,8 @@ def test_the_second_ball_is_that_of_the_adversarial_image():
     images = torch.full((1, 1, 4, 4), 0.5)
     images[0, 0, 0] = 0.02
     pace = {"epsilon": 0.1, "step_size": 0.1, "steps": 2}
-    adversarial = attacks.pgd(Brightness(), images, torch.tensor([0]), **pace)
-    recovered = defenses.recover(Brightness(), adversarial, torch.tensor([0]), **pace)
+    adversarial = attacks.pgd(Brightness().eval(), images, torch.tensor([0]), **pace)
+    recovered = defenses.recover(Brightness().eval(), adversarial, torch.tensor([0]), **pace)
     assert (recovered - images)[0, 0, 0] == pytest.approx(0.08)
     close(recovered[:, :, 1:], images[:, :, 1:], 1e-6)
 

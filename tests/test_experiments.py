@@ -180,7 +180,7 @@ def test_images_are_chosen_by_the_seed_among_the_correct_ones(tiny):
         def forward(self, images):
             return torch.eye(3)[tiny.labels[rows[:1]]].expand(len(images), -1)
 
-    alike, *_ = experiments.correct_images(Rule(), tiny, 3, seed=0)
+    alike, *_ = experiments.correct_images(Rule().eval(), tiny, 3, seed=0)
     assert (tiny.labels[alike] == tiny.labels[rows[0]]).all(), "a model without parameters is one, too"
     with pytest.raises(ValueError, match="1000 images were asked for; the model classifies"):
         experiments.correct_images(model, tiny, 1000, seed=0)

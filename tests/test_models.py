@@ -363,10 +363,10 @@ def test_logits_are_taken_in_halves_where_memory_runs_out(room, network, picture
             passed.append(len(batch))
             return model(batch)
 
-    torch.testing.assert_close(models.logits(Small(), images), model(images))
+    torch.testing.assert_close(models.logits(Small().eval(), images), model(images))
     assert sum(passed) == 12 and max(passed) <= room
     with pytest.raises(torch.OutOfMemoryError):
-        models.logits(lambda _: Small()(images), images[:1])
+        models.in_halves(lambda _: (Small()(images),), images[:1])
 
 
 def test_cuda_asked_for_and_absent(monkeypatch, empty_folder):

@@ -36,13 +36,13 @@ def test_radius_of_a_half_space_is_just_below_the_distance_to_its_edge():
     labels = torch.tensor([1, 1, 0, 0])
     options = {"noise": 0.25, "draws": 4000}
     found = robustness.certified_radii(
-        HalfSpace(), images, labels, **options, generators=[sampling.generator(0, k) for k in range(4)]
+        HalfSpace().eval(), images, labels, **options, generators=[sampling.generator(0, k) for k in range(4)]
     )
     distance = torch.tensor([0.16, 0.32, 0.32])
     assert (found[:3] < distance).all() and (found[:3] > 0.8 * distance).all()
     assert found[3] == 0, "the label is wrong"
     alone = robustness.certified_radii(
-        HalfSpace(), images[[1]], labels[[1]], **options, generators=[sampling.generator(0, 1)]
+        HalfSpace().eval(), images[[1]], labels[[1]], **options, generators=[sampling.generator(0, 1)]
     )
     assert torch.equal(alone, found[[1]])
 
@@ -64,9 +64,9 @@ def test_the_draws_that_choose_the_class_do_not_certify_it():
     """Chosen by the first draws, found in none of the others: nothing is certified."""
     images = torch.full((1, 1, 8, 8), 0.5)
     options = {"noise": 0.25, "draws": 80, "generators": [sampling.generator(0)]}
-    model = OneAfterAnother(robustness.SELECTION)
+    model = OneAfterAnother(robustness.SELECTION).eval()
     assert robustness.certified_radii(model, images, torch.tensor([1]), **options).item() == 0
-    model = OneAfterAnother(robustness.SELECTION + 80)
+    model = OneAfterAnother(robustness.SELECTION + 80).eval()
     assert robustness.certified_radii(model, images, torch.tensor([1]), **options).item() > 0.3
 
 
@@ -101,7 +101,7 @@ def test_pgd_is_twenty_steps_of_2_in_8_of_255(tiny, monkeypatch):
 
     asked = []
     darkening = torch.arange(12.0)[:, None, None, None] % 2  # of every other image
-    monkeypatch.setattr(models, "load", lambda *_, **__: Bright())
+    monkeypatch.setattr(models, "load", lambda *_, **__: Bright().eval())
     monkeypatch.setattr(robustness, "pgd", lambda _, images, labels, **how: asked.append(how) or images * darkening)
     found = robustness.robustness(ASKED, device=CPU)
     assert asked == [{"epsilon": 8 / 255, "step_size": 2 / 255, "steps": 20}]
@@ -140,7 +140,7 @@ def test_autoattack_aims_at_nine_classes_at_most(classes, targets, monkeypatch):
         return lambda images, _: images
 
     monkeypatch.setattr(torchattacks, "MultiAttack", fake)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(16, classes))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, classes)).eval()
     robustness._autoattack(network, torch.rand(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64), 0)
     assert aims == [targets, targets]
 
@@ -181,7 +181,7 @@ def test_what_cannot_be_measured_is_refused(tiny, change, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         robustness.robustness(replace(ASKED, **change), device=CPU)
     with pytest.raises(ValueError, match="noise above 0 and at least one draw; got 0 and 5"):
-        robustness.certified_radii(HalfSpace(), *tiny.batch(slice(0, 1)), noise=0, draws=5, generators=[None])
+        robustness.certified_radii(HalfSpace().eval(), *tiny.batch(slice(0, 1)), noise=0, draws=5, generators=[None])
     assert not results.WORK.exists()
 
 
