@@ -56,9 +56,8 @@ def test_interactions_measures_photos_and_writes_the_result(tmp_path):
         text=True,
     )
     assert run.returncode == 0, run.stderr
-    assert (
-        out.exists() and "64 evaluations of v" in run.stdout
-    )  # 4 corners, 2 replicates, 2 orders, 2 variants, 2 images
+    # 4 corners, 2 replicates, 2 orders, 2 variants, 2 images
+    assert out.exists() and "64 evaluations of v" in run.stdout
 
 
 def test_attack_says_what_it_reached(tiny):

@@ -161,7 +161,8 @@ def test_a_value_of_ones_own_and_rows_that_do_not_name_the_images(tiny):
         experiments.measure(model, images, labels, value="logit", **as_tensor).replicates, named.replicates
     )
     for few in (images[:0], images[:2]):
-        message = rf"from 0 up, at least one; got \[0, 1, 2\] for {len(few)} images"
+        told = rf"at least one; got \[0, 1, 2\] for {len(few)} images"
+        message = rf"rows name the images by whole numbers from 0 up, {told}"
         with pytest.raises(ValueError, match=message):
             experiments.measure(model, few, labels[: len(few)], **asked)
     with pytest.raises(

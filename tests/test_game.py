@@ -125,7 +125,9 @@ def test_each_image_may_have_a_baseline_of_its_own(network, pictures):
     for i in range(3):
         alone = game.MaskingGame(model, grid, images[[i]], labels[[i]], baseline=baselines[i])(coalitions[[i]])
         torch.testing.assert_close(together[[i]], alone, rtol=0, atol=1e-12)
-    with pytest.raises(ValueError, match=r"one an image; got \(2, 1, 8, 8\) .* for images \(3, 1, 8, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"one an image; got \(2, 1, 8, 8\) of torch\.float64 for images \(3, 1, 8, 8\)"
+    ):
         game.MaskingGame(model, grid, images, labels, baseline=baselines[:2])
 
 
@@ -141,15 +143,24 @@ def test_mean_baseline(pictures):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"images": torch.rand(1, 8, 8)}, r"images must be a tensor \(I, C, H, W\) or .*; got \(1, 8, 8\)"),
+        (
+            {"images": torch.rand(1, 8, 8)},
+            r"images must be a tensor \(I, C, H, W\) or \(V, I, C, H, W\); got \(1, 8, 8\) of torch\.float32",
+        ),
         ({"images": np.zeros((2, 1, 8, 8))}, "images must be a tensor .*; got a ndarray"),
         ({"images": torch.rand(2, 1, 8, 8) + 0.5}, r"must lie in \[0, 1\]; got values from .* to 1\.\d"),
         ({"images": torch.rand(2, 1, 8, 8) - 0.5}, r"must lie in \[0, 1\]; got values from -0\.\d"),
         ({"images": torch.full((2, 1, 8, 8), torch.nan)}, r"must lie in \[0, 1\]; got values from nan"),
         ({"images": torch.zeros(2, 1, 8, 8, dtype=torch.uint8)}, r"float tensor.*got .*uint8"),
-        ({"images": torch.rand(2, 3, 8, 8)}, r"baseline must be .*; got \(1, 8, 8\) .* for images \(2, 3, 8, 8\)"),
-        ({"images": torch.rand(2, 1, 8, 4)}, r"baseline must be .*; got \(1, 8, 8\) .* for images \(2, 1, 8, 4\)"),
-        ({"baseline": torch.tensor(0.5)}, r"baseline must be .*; got \(\) .* for images \(2, 1, 8, 8\)"),
+        (
+            {"images": torch.rand(2, 3, 8, 8)},
+            r"baseline must be .*; got \(1, 8, 8\) of torch\.float32 for images \(2, 3, 8, 8\)",
+        ),
+        (
+            {"images": torch.rand(2, 1, 8, 4)},
+            r"baseline must be .*; got \(1, 8, 8\) of torch\.float32 for images \(2, 1, 8, 4\)",
+        ),
+        ({"baseline": torch.tensor(0.5)}, r"baseline must be .*; got \(\) of torch\.float32 for images \(2, 1, 8, 8\)"),
         ({"baseline": 0.5}, "baseline must be a tensor .*; got a float for images"),
         ({"baseline": torch.zeros(1, 8, 8, dtype=torch.uint8)}, r"baselines must be a float tensor .*uint8"),
         ({"baseline": torch.full((1, 8, 8), 255.0)}, r"baselines must lie in \[0, 1\]; got values from 255 to 255"),
