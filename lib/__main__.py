@@ -252,8 +252,8 @@ def interactions(
         str, typer.Option(help="class of v: truth, or attacked: the target of the first attack")
     ] = "truth",
     source: Annotated[
-        str, typer.Option(help="model whose perturbations the attack 'transferred U' takes, and no other")
-    ] = ("resnet18-adversarial"),
+        str, typer.Option(help="model whose perturbations the attack 'transferred U' takes")
+    ] = "resnet18-adversarial",
     seed: Seed = 0,
     root: Root = None,
     device: DeviceName = "auto",
@@ -291,7 +291,7 @@ def interactions(
     )
     measure = experiments.order_curves if earlier is None else partial(renewed, earlier=results.read(earlier))
     measured = measure(asked, device=models.device(device), root=root, batch_size=batch_size)
-    path = written(measured, asked, out, root)
+    store(measured, place(out, asked, root))
     for name in asked.attacks:
         used = results.reached(measured, name)
         table = Table(
@@ -301,7 +301,6 @@ def interactions(
         for order in measured.order.values if used.sizes["image"] else ():
             table.add_row(str(order), over_images(change.sel(order=order).values, digits=4))
         console.print(table)
-    console.print(f"{int(measured.attrs['passes'])} evaluations of v; written to {path}")
 
 
 @app.command(epilog="Example: [bold]python -m lib disentanglement --images 20 --pairs 4[/bold]")
@@ -338,13 +337,12 @@ def disentanglement(
     )
     on = models.device(device)
     measured = the_disentanglement.disentanglement(asked, device=on, root=root, batch_size=batch_size)
-    path = written(measured, asked, out, root)
+    store(measured, place(out, asked, root))
     table = Table("order", "D, 95% interval over images", title=f"{dataset}/{model}, {images} images")
     for order in measured.order.values:
         chosen = measured.disentanglement.sel(estimate="midpoint", order=order)
         table.add_row(str(order), over_images(chosen.values))
     console.print(table)
-    console.print(f"{int(measured.attrs['passes'])} evaluations of v; written to {path}")
 
 
 @app.command(epilog="Example: [bold]python -m lib singles --images 20 --attack 'untargeted 2'[/bold]")
@@ -378,14 +376,13 @@ def singles(
         seed=seed,
     )
     measured = the_singles.players_alone(asked, device=models.device(device), root=root, batch_size=batch_size)
-    path = written(measured, asked, out, root)
+    store(measured, place(out, asked, root))
     table = Table("attack", "reached", "change of Σφ^(0)", "change of v(N)", title=f"{dataset}/{model}")
     for name in asked.attacks:
         changed = the_singles.change(measured, name)
         both = (over_images(changed[part].values) for part in ("alone", "whole"))
         table.add_row(name, f"{changed.sizes['image']} of {images}", *both)
     console.print(table)
-    console.print(f"{int(measured.attrs['passes'])} evaluations of v; written to {path}")
 
 
 @app.command(epilog="Example: [bold]python -m lib contexts --images 20 --pairs 2[/bold]")
@@ -421,12 +418,11 @@ def contexts(
         seed=seed,
     )
     measured = the_contexts.localities(asked, device=models.device(device), root=root, batch_size=batch_size)
-    path = written(measured, asked, out, root)
+    store(measured, place(out, asked, root))
     table = Table("order", "locality, 95% interval over images", title=f"{dataset}/{model}, {images} images")
     for order in measured.order.values:
         table.add_row(str(order), over_images(measured.locality.sel(order=order).values))
     console.print(table)
-    console.print(f"{int(measured.attrs['passes'])} evaluations of v; written to {path}")
 
 
 @app.command(epilog="Example: [bold]python -m lib defenses --images 40 --games 10[/bold]")
@@ -464,10 +460,9 @@ def defenses(
     )
     on = models.device(device)
     measured = defense_experiments.defenses(asked, device=on, root=root, batch_size=batch_size)
-    folder = out or place(asked, root)
+    folder = place(out, asked, root, suffix="")
     for name, part in measured.items():
-        path = results.write(part, folder / f"{model}-defenses-{name}.nc")
-        console.print(f"{int(part.attrs['passes'])} forward passes; written to {path}")
+        store(part, folder / f"{model}-defenses-{name}.nc", counted="forward passes")
     on_images = measured["images"]
     misled = on_images.misled.sel(attack=defense_experiments.STOPPED)
     title = f"{dataset}/{model}: {int(misled.sum())} of {images} images misled by the stopped attack"
@@ -503,7 +498,7 @@ def robustness(
         seed=seed,
     )
     measured = the_robustness.robustness(asked, device=models.device(device), root=root)
-    path = written(measured, asked, out, root)
+    store(measured, place(out, asked, root), counted="forward passes")
     table = Table("under", "accuracy, 95% interval over images", title=f"{dataset}/{model}, {images} images")
     for under in measured.under.values:
         table.add_row(str(under), over_images(measured.right.sel(under=under).values))
@@ -511,7 +506,6 @@ def robustness(
     for radius in (0.0, 0.25, 0.5) if len(known) else ():
         table.add_row(f"certified above {radius}", over_images((known > radius).values))
     console.print(table)
-    console.print(f"written to {path}")
 
 
 @app.command("results", epilog="Example: [bold]python -m lib results[/bold]")
@@ -586,14 +580,15 @@ def numbers(text: str, *, what: str) -> tuple[float, ...]:
         raise ValueError(f"{what} are numbers with commas, as 0.1,0.5,0.95; got {text!r}") from None
 
 
-def written(measured: xr.Dataset, asked: results.Asked, out: Path | None, root: Path | None) -> Path:
-    """Write a result where ``out`` says, else among the work as ``place`` says; returns the path."""
-    return results.write(measured, out or place(asked, root).with_suffix(".nc"))
+def place(out: Path | None, asked: results.Asked, root: Path | None, *, suffix: str = ".nc") -> Path:
+    """Where a result is to lie: ``out``, else among the work by the command, of a dataset looked up or in ``root``."""
+    return out or results.WORK / f"{key(results.command(asked, root))}{suffix}"
 
 
-def place(asked: results.Asked, root: Path | None) -> Path:
-    """A path among the work for what is measured by a command, of a dataset that is looked up or in ``root``."""
-    return results.WORK / key(results.command(asked, root))
+def store(measured: xr.Dataset, path: Path, *, counted: str = "evaluations of v") -> None:
+    """Write a result, and say what it took and where it is."""
+    results.write(measured, path)
+    console.print(f"{int(measured.attrs['passes'])} {counted}; written to {path}")
 
 
 def over_images(values: NDArray[np.float64], *, digits: int = 3) -> str:

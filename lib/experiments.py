@@ -363,6 +363,8 @@ def order_curves(
     n = player_count(data.images, grid=asked.grid)
     orders = sampling.orders(n, asked.fractions)
     goals = {name.partition(" ")[0] for name in asked.attacks}
+    if asked.source != OrderCurves.source and "transferred" not in goals:
+        raise ValueError(f"the source {asked.source!r} is of the attack 'transferred U' alone, which is not asked for")
     if goals & controls.CONTROLS.keys() and cloud:
         raise ValueError(f"the controls {', '.join(controls.CONTROLS)} are of images; {data.name} has point clouds")
     # What does not fit is refused before any pass.

@@ -212,6 +212,7 @@ def test_images_are_chosen_by_the_seed_among_the_correct_ones(tiny):
         ({"attacks": ("shuffled",)}, "unknown attack 'shuffled'"),
         ({"attacks": ("l2 x",)}, "unknown attack 'l2 x'"),
         ({"attacks": ("transferred 8",), "source": "vgg"}, "unknown model 'vgg' for the dataset 'tiny'"),
+        ({"source": "vgg"}, "the source 'vgg' is of the attack 'transferred U' alone, which is not asked for"),
         ({"value": "loss"}, "unknown value 'loss'"),
         ({"attacks": ()}, r"attacks are a list of at least one, .*; got \(\)"),
         ({"attacks": "untargeted 8"}, "attacks are a list of at least one, .*; got 'untargeted 8'"),
