@@ -291,7 +291,7 @@ def interactions(
     )
     measure = experiments.order_curves if earlier is None else partial(renewed, earlier=results.read(earlier))
     measured = measure(asked, device=models.device(device), root=root, batch_size=batch_size)
-    store(measured, place(out, asked, root))
+    store(measured, out or place(asked, root))
     for name in asked.attacks:
         used = results.reached(measured, name)
         table = Table(
@@ -337,7 +337,7 @@ def disentanglement(
     )
     on = models.device(device)
     measured = the_disentanglement.disentanglement(asked, device=on, root=root, batch_size=batch_size)
-    store(measured, place(out, asked, root))
+    store(measured, out or place(asked, root))
     table = Table("order", "D, 95% interval over images", title=f"{dataset}/{model}, {images} images")
     for order in measured.order.values:
         chosen = measured.disentanglement.sel(estimate="midpoint", order=order)
@@ -376,7 +376,7 @@ def singles(
         seed=seed,
     )
     measured = the_singles.players_alone(asked, device=models.device(device), root=root, batch_size=batch_size)
-    store(measured, place(out, asked, root))
+    store(measured, out or place(asked, root))
     table = Table("attack", "reached", "change of Σφ^(0)", "change of v(N)", title=f"{dataset}/{model}")
     for name in asked.attacks:
         changed = the_singles.change(measured, name)
@@ -418,7 +418,7 @@ def contexts(
         seed=seed,
     )
     measured = the_contexts.localities(asked, device=models.device(device), root=root, batch_size=batch_size)
-    store(measured, place(out, asked, root))
+    store(measured, out or place(asked, root))
     table = Table("order", "locality, 95% interval over images", title=f"{dataset}/{model}, {images} images")
     for order in measured.order.values:
         table.add_row(str(order), over_images(measured.locality.sel(order=order).values))
@@ -460,7 +460,7 @@ def defenses(
     )
     on = models.device(device)
     measured = defense_experiments.defenses(asked, device=on, root=root, batch_size=batch_size)
-    folder = place(out, asked, root, suffix="")
+    folder = out or place(asked, root, suffix="")
     for name, part in measured.items():
         store(part, folder / f"{model}-defenses-{name}.nc", counted="forward passes")
     on_images = measured["images"]
@@ -498,7 +498,7 @@ def robustness(
         seed=seed,
     )
     measured = the_robustness.robustness(asked, device=models.device(device), root=root)
-    store(measured, place(out, asked, root), counted="forward passes")
+    store(measured, out or place(asked, root), counted="forward passes")
     table = Table("under", "accuracy, 95% interval over images", title=f"{dataset}/{model}, {images} images")
     for under in measured.under.values:
         table.add_row(str(under), over_images(measured.right.sel(under=under).values))
@@ -580,9 +580,9 @@ def numbers(text: str, *, what: str) -> tuple[float, ...]:
         raise ValueError(f"{what} are numbers with commas, as 0.1,0.5,0.95; got {text!r}") from None
 
 
-def place(out: Path | None, asked: results.Asked, root: Path | None, *, suffix: str = ".nc") -> Path:
-    """Where a result is to lie: ``out``, else among the work by the command, of a dataset looked up or in ``root``."""
-    return out or results.WORK / f"{key(results.command(asked, root))}{suffix}"
+def place(asked: results.Asked, root: Path | None, *, suffix: str = ".nc") -> Path:
+    """A path among the work for what is measured by a command, of a dataset that is looked up or in ``root``."""
+    return results.WORK / f"{key(results.command(asked, root))}{suffix}"
 
 
 def store(measured: xr.Dataset, path: Path, *, counted: str = "evaluations of v") -> None:
