@@ -268,6 +268,7 @@ def test_the_table_of_defences_has_intervals(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     for values in (shares[0, 0, [0, 1, 3]], shares[0, 1]):
         assert over_images(values) in result.output
+    assert "7 forward passes; written to " in result.output
 
 
 TABLES = [
@@ -318,6 +319,8 @@ def test_the_tables_say_what_the_files_hold(words, measure, file, rows, tmp_path
         digits = {"digits": 4} if "interactions" in words else {}
         line = next(line for line in done.output.splitlines() if f" {head} " in line)
         assert over_images(values, **digits) in line
+    counted = "forward passes" if words == "robustness" else "evaluations of v"
+    assert f"{found.attrs['passes']} {counted}; written to {tmp_path / 'copy.nc'}\n" in done.output
 
 
 def test_training_anew_is_refused_before_any_data_are_read(monkeypatch, capsys):
