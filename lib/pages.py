@@ -63,30 +63,32 @@ def _describe_figures(notebook: nbformat.NotebookNode) -> None:
 def _run_it_yourself(path: Path, chapter: Path) -> str:
     """How to run the notebook at ``path``, the file ``chapter`` of the repository, with parameters of one's own."""
     parameters = papermill.inspect_notebook(path)
+    options = _options(parameters)
+    example = next(iter(options.values()), "")
     lines = ["::::{admonition} Run this chapter yourself", ":class: tip dropdown", ""]
     lines += ["In the root folder of the repository, with the environment active:", "", "```bash"]
-    lines += ["mkdir -p build", f"papermill {chapter.as_posix()} build/{chapter.name}{_example(parameters)}", "```", ""]
+    lines += ["mkdir -p build", f"papermill {chapter.as_posix()} build/{chapter.name} {example}".rstrip(), "```", ""]
     if parameters:
-        lines += ["`-p` sets a parameter to a word or a number, a decimal one (8/255 is 0.0314); `-y` to a list, as"]
-        lines += [
-            "`-y 'orders: [0.5, 0.95]'`. What is live is then yours; the text goes on about the run shown here.",
-            "",
-        ]
+        a_list = next((f"; `-y` to a list, as `{option}`" for option in options.values() if option[:2] == "-y"), "")
+        lines += [f"`-p` sets a parameter to a word or a number, a decimal one (8/255 is 0.0314){a_list}."]
+        lines += ["What is live is then yours; the text goes on about the run shown here.", ""]
         lines += ["| parameter | default | meaning |", "|---|---|---|"]
         for name, about in parameters.items():
             lines.append(f"| `{name}` | `{about['default']}` | {about['help'] or ''} |")
     return "\n".join([*lines, "::::"])
 
 
-def _example(parameters: dict[str, Any]) -> str:
-    """Options of papermill that set the first parameter whose default is a number, a word or a list to just that."""
+def _options(parameters: dict[str, Any]) -> dict[str, str]:
+    """Options of papermill that set each parameter whose default is a number, a word or a list to just that."""
+    options = {}
     for name, about in parameters.items():
         with suppress(ValueError, SyntaxError):  # an expression, as 32 / 255, or a list of several lines
             value = ast.literal_eval(about["default"])
-            if isinstance(value, int | float | str):
-                return f" -p {name} {shlex.quote(str(value))}"
-            return f" -y {shlex.quote(f'{name}: {json.dumps(value)}')}"
-    return ""
+            if isinstance(value, list):
+                options[name] = f"-y {shlex.quote(f'{name}: {json.dumps(value)}')}"
+            elif value is not None:
+                options[name] = f"-p {name} {shlex.quote(str(value))}"
+    return options
 
 
 def _modules(source: Path) -> str:

@@ -1,12 +1,16 @@
 """Pages: what is added to a copy of the book before it is built."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
+import papermill
+import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from lib import book, pages
+from lib.notebooks import ROOT, notebooks
 
 CHAPTER = Path("book/chapter.ipynb")
 
@@ -31,14 +35,33 @@ def test_notebook_says_how_to_run_it_and_its_figures_have_a_text(write: Callable
     assert (root / CHAPTER).read_bytes() == tracked
 
 
-def test_a_parameter_that_is_a_list_is_set_as_one():
-    """Papermill's ``-p`` would make a string of it; an expression cannot be set to itself by either."""
-    lists = {"epsilon": {"default": "32 / 255"}, "names": {"default": "['a b', 'c']"}, "seed": {"default": "0"}}
-    assert pages._example(lists) == """ -y 'names: ["a b", "c"]'"""
-    assert pages._example({"dataset": {"default": '"photos"'}}) == " -p dataset photos"
-    assert pages._example({"attack": {"default": '"untargeted 8"'}}) == " -p attack 'untargeted 8'"
-    assert pages._example({"lines": {"default": "["}, "seed": {"default": "0"}}) == " -p seed 0"
-    assert pages._example({"epsilon": {"default": "32 / 255"}}) == ""
+def test_parameters_are_set_as_papermill_reads_them():
+    """Its ``-p`` would make a string of a list; an expression, and None, cannot be set to themselves by either."""
+    defaults = {
+        "epsilon": "32 / 255",
+        "twin": "None",
+        "lines": "[",
+        "names": "['a b', 'c']",
+        "seed": "0",
+        "dataset": '"photos"',
+        "attack": '"untargeted 8"',
+    }
+    assert pages._options({name: {"default": default} for name, default in defaults.items()}) == {
+        "names": """-y 'names: ["a b", "c"]'""",
+        "seed": "-p seed 0",
+        "dataset": "-p dataset photos",
+        "attack": "-p attack 'untargeted 8'",
+    }
+
+
+@pytest.mark.parametrize("chapter", notebooks(), ids=str)
+def test_what_a_chapter_says_of_its_parameters_sets_one_that_it_has(chapter: Path):
+    parameters = papermill.inspect_notebook(ROOT / chapter)
+    told = pages._run_it_yourself(ROOT / chapter, chapter)
+    words, lists = re.findall(r" -p (\w+) ", told), re.findall(r"-y '(\w+): \[", told)
+    assert {*words, *lists} <= parameters.keys()
+    assert bool(words or lists) == bool(parameters)
+    assert bool(lists) == any(about["default"].startswith("[") for about in parameters.values())
 
 
 def test_docstrings_keep_their_bars_and_stars():
