@@ -127,13 +127,13 @@ def list_datasets() -> None:
 @app.command(epilog="Example: [bold]python -m lib clouds ModelNet10[/bold]")
 def clouds(folder: Annotated[Path, typer.Argument(help="the unpacked ModelNet10.zip, a folder a class")]) -> None:
     """Make the point clouds of ModelNet10's meshes, in data/datasets/modelnet10."""
-    console.print(f"written to {meshes.convert(folder)}")
+    console.print(f"written to {meshes.convert(folder)}", soft_wrap=True)
 
 
 @app.command(epilog="Example: [bold]python -m lib convert resnet18_linf_eps4.0.ckpt[/bold]")
 def convert(file: Annotated[Path, typer.Argument(help="a checkpoint of PyTorch")]) -> None:
     """Rewrite an ImageNet checkpoint that PyTorch does not read safely as tensors alone, beside it."""
-    console.print(f"written to {imagenet_weights.convert(file)}")
+    console.print(f"written to {imagenet_weights.convert(file)}", soft_wrap=True)
 
 
 @app.command(epilog="Example: [bold]python -m lib train --dataset photos --model resnet18-standard --seed 3[/bold]")
@@ -537,7 +537,7 @@ def claims(
         table.add_row(*cells, row["claim"] or "", shown, str(row["images"]), row["verdict"])
     console.print(table)
     if write:
-        console.print(f"written to {ledger.LEDGER}")
+        console.print(f"written to {ledger.LEDGER}", soft_wrap=True)
 
 
 @app.command(epilog="Example: [bold]python -m lib book --stored[/bold]")
@@ -561,7 +561,7 @@ def book(
     if pin:
         key_numbers.pin()
     page = the_book.build()
-    console.print(f"the book is at {page}")
+    console.print(f"the book is at {page}", soft_wrap=True)
 
 
 @app.command(epilog="Example: [bold]python -m lib pdf[/bold]")
@@ -569,7 +569,7 @@ def pdf() -> None:
     """Print the book as last executed, or as stored, by chromium: _build/book.pdf."""
     from lib import book as the_book  # as above
 
-    console.print(f"the book is at {the_book.pdf()}")
+    console.print(f"the book is at {the_book.pdf()}", soft_wrap=True)
 
 
 def numbers(text: str, *, what: str) -> tuple[float, ...]:
@@ -588,7 +588,7 @@ def place(asked: results.Asked, root: Path | None, *, suffix: str = ".nc") -> Pa
 def store(measured: xr.Dataset, path: Path, *, counted: str = "evaluations of v") -> None:
     """Write a result, and say what it took and where it is."""
     results.write(measured, path)
-    console.print(f"{int(measured.attrs['passes'])} {counted}; written to {path}")
+    console.print(f"{int(measured.attrs['passes'])} {counted}; written to {path}", soft_wrap=True)
 
 
 def over_images(values: NDArray[np.float64], *, digits: int = 3) -> str:

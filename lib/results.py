@@ -159,7 +159,10 @@ def measured(
                 earlier += 1
             blocks.append(done)
     if earlier:
-        console.print(f"{earlier} of {len(chunks)} blocks are of an earlier run: to measure them anew, remove {folder}")
+        console.print(
+            f"{earlier} of {len(chunks)} blocks are of an earlier run: to measure them anew, remove {folder}",
+            soft_wrap=True,
+        )
     for name in about.keys() - {"command"}:
         about[name] = ", ".join(dict.fromkeys(each.attrs.get(name, about[name]) for each in blocks))
     whole = xr.concat(blocks, "image", data_vars="minimal", coords="minimal", compat="override")

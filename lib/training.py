@@ -256,7 +256,7 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
         check_writable(path)
     first, seconds = _resume(path, resumable, generator) if resume else (0, 0.0)
     if first:
-        console.print(f"goes on after epoch {first} of {about.epochs}: to train anew, remove {path}")
+        console.print(f"goes on after epoch {first} of {about.epochs}: to train anew, remove {path}", soft_wrap=True)
     of_first = about.average ** (about.epochs * batches)
     if of_first > 0.05:
         console.print(
