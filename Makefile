@@ -26,7 +26,7 @@ lint: $(INSTALLED) ## check style and types
 bench: $(INSTALLED) ## measure speed and cost side by side: data/results/bench.json
 	$(PYTHON) -m tests.benchmarks
 
-clean: ## remove what the targets above made
+clean: ## remove the environment, the pages and the caches
 	rm -rf $(VENV) _build _offline .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(INSTALLED): requirements.txt

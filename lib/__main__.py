@@ -54,6 +54,8 @@ def quotient(text: str | float) -> float:
 
 
 DatasetName = Annotated[str, typer.Option(help="photos (ships with the packages), cifar10, modelnet10 or imagenet")]
+TrainedOn = Annotated[str, typer.Option(help="photos (ships with the packages), cifar10 or modelnet10")]
+OfImages = Annotated[str, typer.Option(help="photos (ships with the packages), cifar10 or imagenet")]
 ModelName = Annotated[str, typer.Option(help="a checkpoint such as resnet18-standard or resnet18-adversarial")]
 Images = Annotated[int, typer.Option(help="test images that the model classifies correctly")]
 Root = Annotated[Path | None, typer.Option(help="folder of the dataset; else the lookup order of the README")]
@@ -138,7 +140,7 @@ def convert(file: Annotated[Path, typer.Argument(help="a checkpoint of PyTorch")
 
 @app.command(epilog="Example: [bold]python -m lib train --dataset photos --model resnet18-standard --seed 3[/bold]")
 def train(
-    dataset: DatasetName = "photos",
+    dataset: TrainedOn = "photos",
     model: Annotated[
         str, typer.Option(help="architecture and training, as resnet18-adversarial")
     ] = "resnet18-standard",
@@ -259,7 +261,10 @@ def interactions(
     device: DeviceName = "auto",
     batch_size: BatchSize = None,
     earlier: Annotated[
-        Path | None, typer.Option(help="a result of the same but for errors: its orders of the same error are kept")
+        Path | None,
+        typer.Option(
+            help="with --errors: a result of the same but for errors, replicates and orders; equal errors are kept"
+        ),
     ] = None,
     out: Out = None,
 ) -> None:
@@ -347,7 +352,7 @@ def disentanglement(
 
 @app.command(epilog="Example: [bold]python -m lib singles --images 20 --attack 'untargeted 2'[/bold]")
 def singles(
-    dataset: DatasetName = "photos",
+    dataset: OfImages = "photos",
     model: ModelName = "resnet18-standard",
     attack: Annotated[
         list[str] | None,
@@ -387,7 +392,7 @@ def singles(
 
 @app.command(epilog="Example: [bold]python -m lib contexts --images 20 --pairs 2[/bold]")
 def contexts(
-    dataset: DatasetName = "photos",
+    dataset: OfImages = "photos",
     model: ModelName = "resnet18-standard",
     sampling: SamplingName = "neighbours",
     images: Images = 100,
@@ -427,7 +432,7 @@ def contexts(
 
 @app.command(epilog="Example: [bold]python -m lib defenses --images 40 --games 10[/bold]")
 def defenses(
-    dataset: DatasetName = "photos",
+    dataset: OfImages = "photos",
     model: ModelName = "resnet18-standard",
     attack: Annotated[
         str, typer.Option(help="of the games and frequencies, inside 32/255: 'untargeted 8', …")

@@ -1,4 +1,4 @@
-"""The paper's claims as predicates on results, fixed before the published results were read."""
+"""The paper's claims as predicates on results, fixed before the published results were read but for what §5 names."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

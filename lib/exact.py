@@ -1,6 +1,6 @@
 """The claims that are theorems, on random exact games: how far each identity is from holding (C01, C02, C08, C15).
 
-Every function takes one generator and gives one residual a game: relative to the size of its values, or, of entropies,
+Every claim takes one generator and gives one residual a game: relative to the size of its values, or, of entropies,
 in nats.
 """
 

@@ -201,11 +201,11 @@ def card(dataset: str, name: str) -> dict[str, Any]:
         if not of_it:
             others = ", ".join(dict.fromkeys([*(of for of, _, _ in known), "imagenet"]))
             raise ValueError(
-                f"no model for the dataset {dataset!r}: choose one of {others}, or train one with 'python -m lib train'"
+                f"no model for the dataset {dataset!r}: choose one of {others}, or write a recipe in lib.training"
             )
         raise ValueError(
             f"unknown model {name!r} for the dataset {dataset!r}: choose one of {', '.join(of_it)}, "
-            "or train one with 'python -m lib train'"
+            "or train one of these from another seed with 'python -m lib train --seed'"
         )
     try:
         about = json.loads(path.read_text())

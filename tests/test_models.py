@@ -304,12 +304,14 @@ def test_missing_weights(checkpoints, empty_folder):
         (
             "toy",
             "resnet50-standard",
-            "unknown model 'resnet50-standard' for the dataset 'toy': choose one of resnet18-standard, or train one",
+            "unknown model 'resnet50-standard' for the dataset 'toy': choose one of resnet18-standard, "
+            "or train one of these from another seed with 'python -m lib train --seed'",
         ),
         (
             "cifar100",
             "resnet18-standard",
-            "no model for the dataset 'cifar100': choose one of other, toy, imagenet, or train one",
+            "no model for the dataset 'cifar100': choose one of other, toy, imagenet, "
+            "or write a recipe in lib.training",
         ),
     ],
 )
@@ -322,7 +324,7 @@ def test_unknown_model_where_there_is_none(monkeypatch, tmp_path, empty_folder):
     monkeypatch.setattr(models, "CHECKPOINTS", tmp_path / "nowhere")
     with pytest.raises(
         ValueError,
-        match=r"no model for the dataset 'toy': choose one of imagenet, or train one with 'python -m lib train'",
+        match=r"no model for the dataset 'toy': choose one of imagenet, or write a recipe in lib.training",
     ):
         models.card("toy", "resnet18-standard")
 
