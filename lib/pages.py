@@ -69,8 +69,8 @@ def _run_it_yourself(path: Path, chapter: Path) -> str:
     lines += ["In the root folder of the repository, with the environment active:", "", "```bash"]
     lines += ["mkdir -p build", f"papermill {chapter.as_posix()} build/{chapter.name} {example}".rstrip(), "```", ""]
     if parameters:
-        a_list = next((f"; `-y` to a list, as `{option}`" for option in options.values() if option[:2] == "-y"), "")
-        lines += [f"`-p` sets a parameter to a word or a number, a decimal one (8/255 is 0.0314){a_list}."]
+        lists = [f"; `-y` to a list, as `{option}`" for option in options.values() if option.startswith("-y ")]
+        lines += [f"`-p` sets a parameter to a word or a number, a decimal one (8/255 is 0.0314){''.join(lists[:1])}."]
         lines += ["What is live is then yours; the text goes on about the run shown here.", ""]
         lines += ["| parameter | default | meaning |", "|---|---|---|"]
         for name, about in parameters.items():
