@@ -188,7 +188,7 @@ def c12(detected: Mapping[int, Detection], attack: str) -> list[Verdict]:
 
     ``detected`` has a detector an order, all tested on the same images. The best of several lower orders is too good,
     in the resamples more so: "contradicted" comes too easily here, and "replicated" too hard. The other way about, an
-    order whose attributions are sampled detects less well than its own would.
+    order whose attributions are sampled may detect less well than its own would.
     """
     every = [np.stack([detected[order].normal, detected[order].adversarial[attack]], 1) for order in sorted(detected)]
 

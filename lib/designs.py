@@ -124,8 +124,9 @@ def signed_groups(players: Players, *, group: int) -> Design:
     state as often as two independent players would be: (state's chance − c) / (1 − 4c). So around every pair that takes
     part there are, over the four coalitions, exactly independent players of chance p.
 
-    The coins kill what is between two pairs. What is between three pairs at once, all six players, they do not: its
-    bias grows with the number of threes, (group − 1)(group − 2)/6 a pair. With ``group`` 2 there is none, for any game.
+    The coins kill what is between an even number of pairs. What is between three at once, all six players, or five or
+    more, they do not: the bias of the threes grows with their number, (group − 1)(group − 2)/6 a pair. With ``group`` 2
+    there is none, for any game.
     """
     _check_group(group)
     n = players.n

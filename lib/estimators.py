@@ -75,8 +75,8 @@ def order_means(
     ``design`` is that of every image, or, in a sequence, of one image each. ``seeds`` has one tuple an image, such as
     (seed, row): with the order it decides all draws, and the coalitions are common to all variants of the game. With
     ``errors``, one an order, there are as many replicates as bring the sampling error of every variant and of its
-    difference from the first one, root mean square over the images, down to the wanted error, at least ``PILOT`` and at
-    most ``replicates``; what a separate pilot spends is counted.
+    difference from the first one, root mean square over the images, down to about the wanted error, by the spread of a
+    pilot; at least ``PILOT`` and at most ``replicates``. What a separate pilot spends is counted.
     Raises ValueError as ``check_replicates`` and ``game.play`` do, for an order that the design does not reach, and for
     seeds of another kind.
     """
