@@ -276,7 +276,7 @@ def interactions(
     asked = experiments.OrderCurves(
         dataset=dataset,
         model=model,
-        attacks=tuple(attack or ["untargeted 8"]),
+        attacks=tuple(attack or experiments.OrderCurves.attacks),
         epsilon=epsilon,
         step_size=step_size,
         steps=steps,

@@ -114,15 +114,23 @@ def c06(changed: xr.Dataset, attack: str) -> list[Verdict]:
 def c07(changed: xr.Dataset) -> list[Verdict]:
     """C07: stronger attacks change high orders more; the attacks are "steps 4", "steps 8", … (S-Table 2)."""
     steps = np.array([float(name.removeprefix("steps ")) for name in changed.attack.values])
-    high = order_at(changed.fraction.values, 0.95)
-    difference = changed.difference.isel(order=high).transpose("image", "attack").values.astype(float)
-    correlation = statistic_interval(lambda d: float(np.corrcoef(steps, d.mean(0))[0, 1]), difference)
+    change = change_at_high_order(changed, changed.attack.values)
+    correlation = statistic_interval(lambda d: float(np.corrcoef(steps, d.mean(0))[0, 1]), change)
     return [Verdict("C07", "the correlation of ΔI at 0.95n with the steps is above 0.9", correlation, 0.9)]
 
 
 def c08(residuals: ArrayLike) -> list[Verdict]:
     """C08: Proposition 1 on exact joints; ``residuals`` (joints,) are the largest differences of its two sides."""
     return [_exact("C08", "I_ij^(m) of v = H(Y|X_S) is the mean co-information, to 10 decimals", residuals, 10)]
+
+
+def order_lead(images: NDArray[np.float64], count: int) -> float:
+    """The greatest Fisher ratio of an order minus that of a frequency.
+
+    ``images`` (I, 2, M + R) are normal and adversarial, each with I^(m) at ``count`` orders and F^(r) after them.
+    """
+    ratio = fisher_ratio(images[:, 0], images[:, 1])
+    return float(ratio[:count].max() - ratio[count:].max())
 
 
 def c09(interactions: ArrayLike, amplitudes: ArrayLike) -> list[Verdict]:
@@ -172,15 +180,6 @@ def c11(standard: xr.Dataset, adversarial: xr.Dataset) -> list[Verdict]:
 
     gain = statistic_interval(lambda s, a: float(a.mean() - s.mean()), low(standard), low(adversarial))
     return [Verdict("C11", "D at m ≤ 0.5n is larger in the adversarially trained model", gain, 0.0)]
-
-
-def order_lead(images: NDArray[np.float64], count: int) -> float:
-    """The greatest Fisher ratio of an order minus that of a frequency.
-
-    ``images`` (I, 2, M + R) are normal and adversarial, each with I^(m) at ``count`` orders and F^(r) after them.
-    """
-    ratio = fisher_ratio(images[:, 0], images[:, 1])
-    return float(ratio[:count].max() - ratio[count:].max())
 
 
 def c12(detected: Mapping[int, Detection], attack: str) -> list[Verdict]:
@@ -300,3 +299,9 @@ def order_at(fractions: NDArray[np.float64], wanted: float) -> int:
     if not len(at):
         raise ValueError(f"the claim needs the order {wanted}n; measured were {', '.join(map(str, fractions))}")
     return int(at[0])
+
+
+def change_at_high_order(measured: xr.Dataset, attacks: ArrayLike) -> NDArray[np.float64]:
+    """ΔI at 0.95n (images, attacks)."""
+    last = measured.difference.isel(order=order_at(measured.fraction.values, 0.95))
+    return last.sel(attack=attacks).transpose("image", "attack").values.astype(np.float64)

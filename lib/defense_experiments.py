@@ -15,7 +15,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from lib import datasets, experiments, game, information, models, players, results, sampling, spectrum
+from lib import datasets, experiments, game, models, players, results, sampling, spectrum
 from lib.attacks import pgd
 from lib.defenses import Defense, cutout, dropout, recognised, recover
 from lib.detection import DISPERSIONS, Detection, detect, dispersion, is_exact, sample_attributions
@@ -24,9 +24,9 @@ SUBJECTS = ("normal", "adversarial")
 RATES = (0.1, 0.2, 0.25, 0.3)
 """Dropout rates: the three of Table 1, and 0.25, the share of the pixels that cutout takes."""
 TRANSFORMS = ("none", "rank 1/4", "rank 1/16", "dropout 0.3")
-ORDERS = (0.1, 0.5, 0.8, 0.95)
+FRACTIONS = (0.1, 0.5, 0.8, 0.95)
 """Orders of the interactions of transformed images, as fractions of n − 2."""
-ATTRIBUTION_ORDERS = (0.0, 0.3, 0.6, 0.9, 0.95, 1.0)
+ATTRIBUTION_FRACTIONS = (0.0, 0.3, 0.6, 0.9, 0.95, 1.0)
 """Orders of the attributions, as fractions of n − 1: of 16 players 0, 4, 9, 13, 14 and 15, the last one ML-LOO's."""
 FULL, STOPPED = "full", "stopped"
 """The attacks of S-Table 3 (ε = 16/255, all of its 10 steps) and of Table 1 (ε = 32/255, stopped on success)."""
@@ -121,7 +121,7 @@ def interactions_of_transformed(
     replicates: int,
     rows: Sequence[int],
     seed: int,
-    fractions: Sequence[float] = ORDERS,
+    fractions: Sequence[float] = FRACTIONS,
     transforms: Sequence[str] = TRANSFORMS,
     grid: int = 16,
     batch_size: int | None = None,
@@ -162,7 +162,7 @@ def attribution_dispersions(
     contexts: int,
     rows: Sequence[int],
     seed: int,
-    fractions: Sequence[float] = ATTRIBUTION_ORDERS,
+    fractions: Sequence[float] = ATTRIBUTION_FRACTIONS,
     grid: int = 4,
     batch_size: int | None = None,
 ) -> xr.Dataset:
@@ -259,7 +259,7 @@ def entropies(
     rank = torch.stack([torch.rand(chains, cells.n, generator=g).argsort(1) for g in sampling.generators(seed, rows)])
     coalitions = (rank[:, :, None] < sizes[:, None]).flatten(1, 2)
     values = {}
-    for name, value in (("log_probability", game.log_probability), ("entropy", information.predicted_entropy)):
+    for name, value in (("log_probability", game.log_probability), ("entropy", game.predicted_entropy)):
         played = game.MaskingGame(model, cells, variants, labels, baseline=baseline, value=value, batch_size=batch_size)
         mean = game.play(played, coalitions).unflatten(-1, (chains, points)).mean(-2).cpu()
         values[name] = (("subject", "image", "size"), mean, {"units": "nats"})

@@ -1,7 +1,7 @@
 """Estimators: interactions of an image from sampled coalitions, with their errors and their cost (§3, Eq. 2 and 4).
 
 ``order_means`` gives I^(m), the mean over the pairs of an image, by any of the ``designs``. The others keep the pairs
-apart: ``four_point`` as the paper does, ``shared_contexts`` for four fifths of the passes at 8 pairs, a third at 900.
+apart: ``own_contexts`` as the paper does, ``shared_contexts`` for four fifths of the passes at 8 pairs, a third at 900.
 """
 
 from collections.abc import Sequence
@@ -161,12 +161,12 @@ class PairEstimate:
         """
         return self._of_pairs(estimate).nanmean(-2)
 
-    def disentanglement_error(self, *, estimate: str = "midpoint") -> Tensor:
-        """Standard error of D^(m) (..., I, M) by the draw of its pairs; NaN for a single pair.
+    def disentanglement_error(self) -> Tensor:
+        """Standard error of D^(m), the midpoint (..., I, M), by the draw of its pairs; NaN for a single pair.
 
         It takes pairs for independent. Where they share their contexts it is too small, if anything.
         """
-        return standard_error(self._of_pairs(estimate))
+        return standard_error(self._of_pairs("midpoint"))
 
     def _of_pairs(self, estimate: str) -> Tensor:
         """|E Δv| / E |Δv| of each pair (..., I, P, M), NaN where all Δv are 0."""
@@ -178,7 +178,7 @@ class PairEstimate:
         return size / self.strength
 
 
-def four_point(
+def own_contexts(
     game: Game,
     *,
     n: int,
@@ -222,18 +222,17 @@ def shared_contexts(
     single = torch.stack([torch.nn.functional.pad(each, (0, most - len(each)), value=int(each[0])) for each in singles])
     place = (pairs[..., None] == single[:, None, None]).long().argmax(-1)  # (I, P, 2), where a player is in ``single``
     image, one, two = torch.arange(len(pairs))[:, None], torch.arange(most), torch.arange(pairs.shape[1])
+    flips = torch.zeros(len(pairs), 1 + most + pairs.shape[1], n, dtype=torch.bool)  # nobody, each single, each pair
+    flips[image, 1 + one, single] = True
+    for k in (0, 1):
+        flips[image, 1 + most + two, pairs[..., k]] = True
     deltas, passes = [], 0
     for order in orders:
-        count = contexts if 0 < order < n - 2 else 1
+        several = 0 < order < n - 2
+        count = contexts if several else 1
         kept = torch.stack([torch.rand(count, n, generator=g) for g in generators]) < order / max(n - 2, 1)
-        flipped = kept[:, :, None].repeat(1, 1, 1 + most + pairs.shape[1], 1)
-        flips = torch.zeros(len(pairs), 1 + most + pairs.shape[1], n, dtype=torch.bool)
-        flips[image, 1 + one, single] = True
-        flips[image, 1 + most + two, pairs[..., 0]] = True
-        flips[image, 1 + most + two, pairs[..., 1]] = True
-        flipped ^= flips[:, None]
-        values = play(game, flipped.flatten(1, 2)).cpu()
-        values = values.unflatten(-1, flipped.shape[1:3])  # (..., I, contexts, 1 + C + P)
+        values = play(game, (kept[:, :, None] ^ flips[:, None]).flatten(1, 2)).cpu()
+        values = values.unflatten(-1, (count, flips.shape[1]))  # (..., I, contexts, 1 + C + P)
         passes += values.numel()
         base, alone, both = values[..., :1], values[..., 1 : 1 + most], values[..., 1 + most :]
         i, j = (place[..., k][:, None].expand(*base.shape[:-1], -1) for k in (0, 1))
@@ -241,7 +240,7 @@ def shared_contexts(
         held = kept.gather(2, pairs.flatten(1)[:, None].expand(-1, count, -1)).unflatten(-1, (-1, 2))
         same = (held[..., 0] == held[..., 1]).transpose(1, 2)  # (I, P, contexts)
         signed = torch.where(same, delta, -delta)
-        deltas.append(signed if 0 < order < n - 2 else signed.expand(*signed.shape[:-1], 2))  # exact: others agree
+        deltas.append(signed if several else signed.expand(*signed.shape[:-1], 2))  # exact: others agree
     return _summary(deltas, passes=passes)
 
 

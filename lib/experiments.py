@@ -73,6 +73,11 @@ class OrderCurves(results.Asked):
         design, group = designs.chosen(self.sampling, design=self.design, group=self.group)
         return results.command_line(self.verb, replace(self, design=design, group=group))
 
+    @property
+    def goals(self) -> set[str]:
+        """The goals of the attacks, such as "untargeted"."""
+        return {name.partition(" ")[0] for name in self.attacks}
+
 
 def correct_images(model: nn.Module, data: Dataset, count: int, *, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """The first ``count`` images, in an order that the seed decides, that the model classifies correctly.
@@ -359,38 +364,22 @@ def order_curves(
         raise ValueError(f"unknown category {asked.category!r}: choose 'truth' or 'attacked'")
     model = models.load(asked.dataset, asked.model, device=device)
     data = datasets.load(asked.dataset, "test", root=root)
-    cloud = datasets.is_cloud(data.images)
-    n = player_count(data.images, grid=asked.grid)
-    orders = sampling.orders(n, asked.fractions)
-    goals = {name.partition(" ")[0] for name in asked.attacks}
-    if asked.source != OrderCurves.source and "transferred" not in goals:
-        raise ValueError(f"the source {asked.source!r} is of the attack 'transferred U' alone, which is not asked for")
-    if goals & controls.CONTROLS.keys() and cloud:
-        raise ValueError(f"the controls {', '.join(controls.CONTROLS)} are of images; {data.name} has point clouds")
-    # What does not fit is refused before any pass.
-    estimators.check_replicates(asked.replicates, orders=orders, errors=asked.errors)
-    game.named_value(asked.value)
-    one, _ = data.batch(slice(1))
-    (first,) = player_sets(one, grid=asked.grid)
-    designs.check_reach(designs.design(first, sampling=asked.sampling, name=asked.design, group=asked.group), orders)
-    check_attack(one, epsilon=asked.epsilon, step_size=asked.step_size, steps=asked.steps)
-    if "masked" in goals and asked.baseline == "blur":
-        raise ValueError("the control 'masked' averages over one masked value: it does not go with the baseline blur")
-    source = models.load(asked.dataset, asked.source, device=device) if "transferred" in goals else model
+    orders = checked_orders(asked, data)
+    source = models.load(asked.dataset, asked.source, device=device) if "transferred" in asked.goals else model
     rows, images, labels = correct_images(model, data, asked.images, seed=asked.seed)
     reference = baseline(asked.baseline, data, images).to(device)
     of_images = key("images", inputs=[images])
     inputs = [*model.state_dict().values(), *source.state_dict().values(), images, reference]
 
     def block(chosen: Tensor) -> xr.Dataset:
-        true = labels[chosen]
+        true, which = labels[chosen], rows[chosen.cpu()]
         hidden = reference[chosen] if reference.ndim == 4 else reference
         attacked = perturbed(
             model,
             images[chosen],
             true,
             asked.attacks,
-            rows=rows[chosen.cpu()].tolist(),
+            rows=which.tolist(),
             baseline=hidden,
             source=source,
             epsilon=asked.epsilon,
@@ -406,7 +395,7 @@ def order_curves(
             category,
             baseline=hidden,
             orders=orders,
-            rows=rows[chosen.cpu()].tolist(),
+            rows=which.tolist(),
             replicates=asked.replicates,
             errors=asked.errors,
             sampling=asked.sampling,
@@ -417,14 +406,31 @@ def order_curves(
             seed=asked.seed,
             batch_size=batch_size,
         )
-        found = labelled(asked, rows[chosen.cpu()], true, attacked, estimate).assign_attrs(
-            players=n, of_images=of_images
-        )
+        found = labelled(asked, which, true, attacked, estimate)
+        found = found.assign_attrs(players=player_count(images, grid=asked.grid), of_images=of_images)
         return found if asked.category == "truth" else found.assign(category=("image", category.cpu()))
 
     return results.measured(
         block, asked, device=device, description=f"{asked.model} {asked.sampling}", inputs=inputs, root=root
     )
+
+
+def checked_orders(asked: OrderCurves, data: Dataset) -> list[int]:
+    """The orders m that are asked for; raises ValueError, before any pass, for whatever does not fit the data."""
+    orders = sampling.orders(player_count(data.images, grid=asked.grid), asked.fractions)
+    if asked.source != OrderCurves.source and "transferred" not in asked.goals:
+        raise ValueError(f"the source {asked.source!r} is of the attack 'transferred U' alone, which is not asked for")
+    if asked.goals & controls.CONTROLS.keys() and datasets.is_cloud(data.images):
+        raise ValueError(f"the controls {', '.join(controls.CONTROLS)} are of images; {data.name} has point clouds")
+    estimators.check_replicates(asked.replicates, orders=orders, errors=asked.errors)
+    game.named_value(asked.value)
+    one, _ = data.batch(slice(1))
+    (first,) = player_sets(one, grid=asked.grid)
+    designs.check_reach(designs.design(first, sampling=asked.sampling, name=asked.design, group=asked.group), orders)
+    check_attack(one, epsilon=asked.epsilon, step_size=asked.step_size, steps=asked.steps)
+    if "masked" in asked.goals and asked.baseline == "blur":
+        raise ValueError("the control 'masked' averages over one masked value: it does not go with the baseline blur")
+    return orders
 
 
 def labelled(

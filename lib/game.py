@@ -50,6 +50,11 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     return -attacks.carlini_wagner(logits, labels)
 
 
+def predicted_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """v = H(Y|x_S) of the classes that a model predicts, in nats; the labels do not count (S-E)."""
+    return torch.distributions.Categorical(logits=logits).entropy()
+
+
 VALUES: dict[str, Value] = {
     "log_probability": log_probability,
     "logit": logit,
@@ -111,21 +116,9 @@ class MaskingGame:
             )
         baselines = baseline.expand(images.shape[-4:])
         check_images(baselines, what="baselines")
-        every = [players] if isinstance(players, Players) else list(players)
         if not images.shape[-4]:
             raise ValueError("a game is of at least one image; got none")
-        if not isinstance(players, Players) and len(every) != images.shape[-4]:
-            raise ValueError(f"a sequence of players has one an image; got {len(every)} for {images.shape[-4]} images")
-        for each in every:
-            if images.shape[-2:] != each.partition.shape:
-                raise ValueError(
-                    f"the players partition an image of {tuple(each.partition.shape)} pixels, "
-                    f"the images have {tuple(images.shape[-2:])}"
-                )
-            if each.n != every[0].n:
-                raise ValueError(f"every image must have the same number of players; got {every[0].n} and {each.n}")
-        if all(each is every[0] for each in every):
-            every = every[:1]  # common to the images
+        own = _players_of(images, players)
         batch_size = BATCH.get(images.device.type, BATCH["cuda"]) if batch_size is None else batch_size
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
@@ -133,8 +126,8 @@ class MaskingGame:
             classes = class_count(model(baselines[:1].to(images)))
         check_labels(labels, images=images.shape[-4], classes=classes)
         self.model = model
-        self.n = every[0].n
-        self.partitions = torch.stack([each.partition for each in every]).to(images.device)
+        self.n = own[0].n
+        self.partitions = torch.stack([each.partition for each in own]).to(images.device)
         self.images = images
         self.labels = labels
         self.baselines = baselines.to(images)
@@ -190,3 +183,19 @@ class MaskingGame:
         partitions = self.partitions if len(self.partitions) == 1 else self.partitions[needed]
         kept = expand(partitions.expand(len(coalitions), -1, -1), coalitions)
         return torch.where(kept.movedim(1, 3), images[needed], baselines[needed]).movedim(3, 1)
+
+
+def _players_of(images: Tensor, players: Players | Sequence[Players]) -> list[Players]:
+    """The players of each of the images (..., I, C, H, W), or the one entry that all of them have in common."""
+    every = [players] if isinstance(players, Players) else list(players)
+    if not isinstance(players, Players) and len(every) != images.shape[-4]:
+        raise ValueError(f"a sequence of players has one an image; got {len(every)} for {images.shape[-4]} images")
+    for each in every:
+        if images.shape[-2:] != each.partition.shape:
+            raise ValueError(
+                f"the players partition an image of {tuple(each.partition.shape)} pixels, "
+                f"the images have {tuple(images.shape[-2:])}"
+            )
+        if each.n != every[0].n:
+            raise ValueError(f"every image must have the same number of players; got {every[0].n} and {each.n}")
+    return every[:1] if all(each is every[0] for each in every) else every

@@ -20,6 +20,9 @@ LIMIT = 1000
 # The names of the 1000 classes in the order of their sorted wnids, which is that of all public weights.
 CLASSES: tuple[str, ...] = tuple(tv_models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
 
+TRUTH = "ILSVRC2012_validation_ground_truth.txt"
+"""The development kit's classes of the validation images, in the order of their names."""
+
 
 def read(files: Sequence[tuple[Path, int]], *, limit: int = LIMIT, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Images uint8 (N, 3, 224, 224) and labels (N,) of ``limit`` files, which the seed draws, or of all.
@@ -88,40 +91,49 @@ def file_labels(place: Path) -> dict[str, int]:
     """
     for name in ("labels.csv", "LOC_val_solution.csv"):
         if (place / name).exists():
-            with (place / name).open(newline="") as file:
-                rows = [(Path(row[0]).stem, row[1].split()[0]) for row in csv.reader(file) if "".join(row[1:2]).strip()]
-            if rows and not (is_wnid(rows[0][1]) or rows[0][1].isdigit()):
-                del rows[0]
-            index = {str(label): label for label in range(len(CLASSES))}
-            wnids = sorted({label for _, label in rows if not label.isdigit()})
-            index |= class_index(place, wnids) if wnids else {}
-            odd = [label for _, label in rows if label not in index]
-            if odd:
-                raise ValueError(f"{odd[0]!r} in {place / name} is no label: write a wnid, or a number 0..999")
-            labels = {stem: index[label] for stem, label in rows}
-            twice = [stem for stem, label in rows if labels[stem] != index[label]]
-            if twice:
-                raise ValueError(f"{twice[0]} has two labels in {place / name}: leave one")
-            return labels
+            return csv_labels(place / name)
     for folder in (place, place / "ILSVRC2012_devkit_t12" / "data"):
-        truth = folder / "ILSVRC2012_validation_ground_truth.txt"
-        if truth.exists():
-            numbered = kit_wnids(folder / "meta.mat")
-            if len(numbered) != len(CLASSES):
-                raise ValueError(
-                    f"{folder / 'meta.mat'} must name {len(CLASSES)} classes; it names {len(numbered)}: unpack it anew"
-                )
-            index = {wnid: label for label, wnid in enumerate(sorted(numbered.values()))}
-            numbers = truth.read_text().split()
-            odd = [number for number in numbers if not (number.isdigit() and int(number) in numbered)]
-            if odd:
-                raise ValueError(f"{odd[0]!r} in {truth} is no number of a class in {folder / 'meta.mat'}")
-            told = (index[numbered[int(number)]] for number in numbers)
-            return {f"ILSVRC2012_val_{row:08d}": label for row, label in enumerate(told, 1)}
+        if (folder / TRUTH).exists():
+            return kit_labels(folder)
     raise ValueError(
         f"the images in {place} have no labels: put them into folders named by wnid, or add labels.csv (file,label), "
-        "LOC_val_solution.csv, or ILSVRC2012_validation_ground_truth.txt with meta.mat"
+        f"LOC_val_solution.csv, or {TRUTH} with meta.mat"
     )
+
+
+def csv_labels(path: Path) -> dict[str, int]:
+    """Labels by file name without suffix, from a table whose labels are numbers or wnids, told by its folder."""
+    with path.open(newline="") as file:
+        rows = [(Path(row[0]).stem, row[1].split()[0]) for row in csv.reader(file) if "".join(row[1:2]).strip()]
+    if rows and not (is_wnid(rows[0][1]) or rows[0][1].isdigit()):
+        del rows[0]
+    index = {str(label): label for label in range(len(CLASSES))}
+    wnids = sorted({label for _, label in rows if not label.isdigit()})
+    index |= class_index(path.parent, wnids) if wnids else {}
+    odd = [label for _, label in rows if label not in index]
+    if odd:
+        raise ValueError(f"{odd[0]!r} in {path} is no label: write a wnid, or a number 0..999")
+    labels = {stem: index[label] for stem, label in rows}
+    twice = [stem for stem, label in rows if labels[stem] != index[label]]
+    if twice:
+        raise ValueError(f"{twice[0]} has two labels in {path}: leave one")
+    return labels
+
+
+def kit_labels(folder: Path) -> dict[str, int]:
+    """Labels by file name without suffix, from the ground truth and ``meta.mat`` of the development kit."""
+    numbered = kit_wnids(folder / "meta.mat")
+    if len(numbered) != len(CLASSES):
+        raise ValueError(
+            f"{folder / 'meta.mat'} must name {len(CLASSES)} classes; it names {len(numbered)}: unpack it anew"
+        )
+    index = {wnid: label for label, wnid in enumerate(sorted(numbered.values()))}
+    numbers = (folder / TRUTH).read_text().split()
+    odd = [number for number in numbers if not (number.isdigit() and int(number) in numbered)]
+    if odd:
+        raise ValueError(f"{odd[0]!r} in {folder / TRUTH} is no number of a class in {folder / 'meta.mat'}")
+    told = (index[numbered[int(number)]] for number in numbers)
+    return {f"ILSVRC2012_val_{row:08d}": label for row, label in enumerate(told, 1)}
 
 
 def kit_wnids(path: Path) -> dict[int, str]:

@@ -81,11 +81,6 @@ def order_co_information(joint: Tensor) -> Tensor:
     return result
 
 
-def predicted_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """v = H(Y|x_S) of the classes that a model predicts, a ``game.Value`` in nats; the labels do not count (S-E)."""
-    return torch.distributions.Categorical(logits=logits).entropy()
-
-
 def _marginal(joint: Tensor, axes: Iterable[int]) -> Tensor:
     """Probabilities of the variables of these axes; the other axes are summed over and keep length 1."""
     others = sorted(set(range(joint.ndim)) - set(axes))

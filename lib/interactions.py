@@ -24,21 +24,6 @@ def shapley_interaction_index(interaction: Tensor) -> Tensor:
     return interaction.mean(-3)
 
 
-def strong_contexts(delta: Tensor, context: Tensor, *, share: float = 0.1) -> Tensor:
-    """How often each player stands in the contexts that matter (P, n), for Figure 2 (S-I.1).
-
-    Of the K contexts S bool (P, K, n) of each pair, with their Δv (P, K), those among the ``share`` strongest whose Δv
-    has the sign of the mean are averaged with the weights |Δv|. A pair without such a context gives NaN.
-    """
-    if not 0 < share <= 1:
-        raise ValueError(f"share must lie in (0, 1]; got {share}")
-    strength = delta.abs()
-    least = strength.quantile(1 - share, dim=1, keepdim=True)
-    chosen = (strength >= least) & (delta.sign() == delta.mean(1, keepdim=True).sign())
-    weights = (strength * chosen)[:, :, None]
-    return (weights * context).sum(1) / weights.sum(1)
-
-
 # Exact, by enumeration. A table of values (..., 2^n) holds v(S) at the number whose bit i says that i is in S.
 
 

@@ -194,19 +194,7 @@ def card(dataset: str, name: str) -> dict[str, Any]:
     """
     path = CHECKPOINTS / dataset / f"{name}.json"
     if not path.exists():
-        if dataset == "imagenet":
-            raise ValueError(f"{name!r} has no model card: the models for imagenet are public ones, not trained here")
-        known = [each.partition("/") for each in available()]
-        of_it = [model for of, _, model in known if of == dataset]
-        if not of_it:
-            others = ", ".join(dict.fromkeys([*(of for of, _, _ in known), "imagenet"]))
-            raise ValueError(
-                f"no model for the dataset {dataset!r}: choose one of {others}, or write a recipe in lib.training"
-            )
-        raise ValueError(
-            f"unknown model {name!r} for the dataset {dataset!r}: choose one of {', '.join(of_it)}, "
-            "or train one of these from another seed with 'python -m lib train --seed'"
-        )
+        raise _no_card(dataset, name)
     try:
         about = json.loads(path.read_text())
         missing = ON_CARD - about.keys()
@@ -215,6 +203,22 @@ def card(dataset: str, name: str) -> dict[str, Any]:
     if missing:
         raise ValueError(f"the model card {path} is damaged, it lacks {', '.join(sorted(missing))}: restore it")
     return about
+
+
+def _no_card(dataset: str, name: str) -> ValueError:
+    if dataset == "imagenet":
+        return ValueError(f"{name!r} has no model card: the models for imagenet are public ones, not trained here")
+    known = [each.partition("/") for each in available()]
+    of_it = [model for of, _, model in known if of == dataset]
+    if not of_it:
+        others = ", ".join(dict.fromkeys([*(of for of, _, _ in known), "imagenet"]))
+        return ValueError(
+            f"no model for the dataset {dataset!r}: choose one of {others}, or write a recipe in lib.training"
+        )
+    return ValueError(
+        f"unknown model {name!r} for the dataset {dataset!r}: choose one of {', '.join(of_it)}, "
+        "or train one of these from another seed with 'python -m lib train --seed'"
+    )
 
 
 def load(dataset: str, name: str, *, device: torch.device | str = "cpu") -> nn.Module:

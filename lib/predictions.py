@@ -2,9 +2,9 @@
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
 
 from lib import claims
+from lib.claims import change_at_high_order
 from lib.results import reached
 from lib.statistics import statistic_interval
 
@@ -55,9 +55,3 @@ def log_p_saturates(log_p: xr.Dataset, logit: xr.Dataset, weak: str, strong: str
         lambda d: float(d[:, 1, 0].mean() / d[:, 1, 1].mean() - d[:, 0, 0].mean() / d[:, 0, 1].mean()), changes
     )
     return claims.Verdict("logit", f"{weak}: its part of ΔI at 0.95n, {strong}, is larger with the logit", rise, 0.0)
-
-
-def change_at_high_order(measured: xr.Dataset, attacks: ArrayLike) -> NDArray[np.float64]:
-    """ΔI at 0.95n (images, attacks)."""
-    last = measured.difference.isel(order=claims.order_at(measured.fraction.values, 0.95))
-    return last.sel(attack=attacks).transpose("image", "attack").values

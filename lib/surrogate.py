@@ -17,8 +17,8 @@ and j, and d+1, d, d+2, d+1 up to order if it holds one. Therefore
 and its mean over contexts |S| = m is a table of m and |T∖{i,j}|, since |S ∩ T| is hypergeometric (``mean_curvature``).
 
 What it is worth: f passes through every value given, so with all 2^n coalitions the result is exact; so it is for
-additive games. With fewer it is biased: where coalitions are missing, interactions shrink towards 0. ``four_point`` is
-the unbiased alternative; this one has the smaller error.
+additive games. With fewer it is biased: where coalitions are missing, interactions shrink towards 0. Sampled contexts
+(``estimators.own_contexts``) are the unbiased alternative; this one has the smaller error.
 """
 
 from itertools import product

@@ -207,49 +207,23 @@ def normalization(data: Dataset) -> tuple[list[float], list[float]]:
 def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = True) -> tuple[nn.Module, float]:
     """Train by the recipe; return the moving average of the weights, frozen, and the seconds that it took.
 
-    SGD under a one-cycle rate, whose Nesterov momentum falls from 0.95 to 0.85 while the rate rises, and comes back as
-    it falls. After each epoch the whole state is written to
-    ``build/training``; an interrupted run goes on from there and gives the same weights. Raises ValueError for
-    too few batches, for a training that diverges, and as ``models.restore`` does for the network to start from; OSError
-    where no state can be written.
+    With ``resume`` the whole state is written to ``build/training`` after each epoch; an interrupted run goes on from
+    there and gives the same weights. Raises ValueError for too few batches, for a training that diverges, and as
+    ``models.restore`` does for the network to start from; OSError where no state can be written.
     """
-    precision = getattr(torch, about.precision)
-    generator = torch.Generator().manual_seed(about.seed)
-    mean, deviation = normalization(data)
-    options = {"classes": len(data.classes), "mean": mean, "deviation": deviation, "width": about.width}
-    with torch.random.fork_rng():
-        torch.manual_seed(about.seed)
-        model = models.build(about.architecture, **options)
-    model = model.to(device)
-    if about.initial is not None:
-        try:
-            model.load_state_dict(models.restore(data.name, about.initial).state_dict())
-        except RuntimeError as error:
-            told = str(error).partition("\n")[0]
-            raise ValueError(f"{about.initial} is no network to start {about.name} from: {told}") from error
-    # Faster; but on larger images a CPU's oneDNN crashes where it trains a narrow network in this layout.
-    crashes = device.type == "cpu" and data.images.shape[-1] > 32
-    layout = torch.contiguous_format if crashes else torch.channels_last
-    model = model.to(memory_format=layout)  # type: ignore[call-overload]
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(about.average), use_buffers=True)
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=about.learning_rate, momentum=0.95, weight_decay=about.weight_decay, nesterov=True
-    )
     batches = len(data) // about.batch_size
     if about.epochs * batches < 5:
         raise ValueError(
             f"{about.epochs} epochs of {len(data)} images are {about.epochs * batches} batches of {about.batch_size}: "
             "at least 5 batches are needed, so train longer, or on more images"
         )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=about.learning_rate,
-        total_steps=about.epochs * batches,
-        pct_start=0.25,
-        anneal_strategy="linear",
-        base_momentum=0.85,
-        max_momentum=0.95,
-    )
+    generator = torch.Generator().manual_seed(about.seed)
+    # Faster; but on larger images a CPU's oneDNN crashes where it trains a narrow network in this layout.
+    crashes = device.type == "cpu" and data.images.shape[-1] > 32
+    layout = torch.contiguous_format if crashes else torch.channels_last
+    model = _untrained(data, about).to(device, memory_format=layout)  # type: ignore[call-overload]
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(about.average), use_buffers=True)
+    optimizer, schedule = one_cycle(model, about, steps=about.epochs * batches)
     resumable = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
     path = _unfinished(data, about, device)
     if resume:
@@ -272,15 +246,9 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
             order = torch.randperm(len(data), generator=generator).to(device)
             for batch in range(batches):
                 rows = order[batch * about.batch_size : (batch + 1) * about.batch_size]
-                inputs = augmented(as_float(images[rows]), about, generator)
-                inputs = inputs.contiguous(memory_format=layout)
-                with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
-                    if about.attack_steps:
-                        inputs = training_attack(model, inputs, labels[rows], about, generator)
-                    if about.noise:
-                        inputs = inputs + about.noise * torch.randn(inputs.shape, generator=generator).to(device)
-                    optimizer.zero_grad(set_to_none=True)
-                    loss = F.cross_entropy(model(inputs), labels[rows])
+                inputs = augmented(as_float(images[rows]), about, generator).contiguous(memory_format=layout)
+                loss = training_loss(model, inputs, labels[rows], about, generator)
+                optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
                 schedule.step()
@@ -292,6 +260,58 @@ def train(data: Dataset, about: Recipe, *, device: torch.device, resume: bool = 
                 state = {name: part.state_dict() for name, part in resumable.items()}
                 _save(path, {**state, "generator": generator.get_state(), "epoch": epoch + 1, "seconds": seconds})
     return models.freeze(average.module), seconds
+
+
+def _untrained(data: Dataset, about: Recipe) -> nn.Module:
+    """The network before the first step: drawn by the seed, or with the weights of the recipe's ``initial``."""
+    mean, deviation = normalization(data)
+    with torch.random.fork_rng():
+        torch.manual_seed(about.seed)
+        model = models.build(
+            about.architecture, classes=len(data.classes), mean=mean, deviation=deviation, width=about.width
+        )
+    if about.initial is not None:
+        try:
+            model.load_state_dict(models.restore(data.name, about.initial).state_dict())
+        except RuntimeError as error:
+            told = str(error).partition("\n")[0]
+            raise ValueError(f"{about.initial} is no network to start {about.name} from: {told}") from error
+    return model
+
+
+def one_cycle(
+    model: nn.Module, about: Recipe, *, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """SGD under a one-cycle rate of so many ``steps``.
+
+    Its Nesterov momentum falls from 0.95 to 0.85 while the rate rises, and comes back as it falls.
+    """
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=about.learning_rate, momentum=0.95, weight_decay=about.weight_decay, nesterov=True
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=about.learning_rate,
+        total_steps=steps,
+        pct_start=0.25,
+        anneal_strategy="linear",
+        base_momentum=0.85,
+        max_momentum=0.95,
+    )
+    return optimizer, schedule
+
+
+def training_loss(
+    model: nn.Module, images: Tensor, labels: Tensor, about: Recipe, generator: torch.Generator
+) -> Tensor:
+    """Cross-entropy of a batch as the recipe trains on it: attacked, with noise, or as it is."""
+    precision = getattr(torch, about.precision)
+    with torch.autocast(images.device.type, dtype=precision, enabled=precision != torch.float32):
+        if about.attack_steps:
+            images = training_attack(model, images, labels, about, generator)
+        if about.noise:
+            images = images + about.noise * torch.randn(images.shape, generator=generator).to(images.device)
+        return F.cross_entropy(model(images), labels)
 
 
 def training_attack(

@@ -9,8 +9,9 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from lib import estimators, experiments, game, players, plots, sampling
+from lib import estimators, experiments, game, players, plots
 from lib.attacks import pgd_inside
+from lib.sampling import context_ranks, generator, pairs
 
 GRID = 16
 """The players are GRID × GRID cells."""
@@ -77,7 +78,7 @@ def order_pictures(
                 baseline=baseline,
                 contexts=contexts,
                 replicates=replicates,
-                pair_sampling=sampling,
+                sampling=sampling,
                 seed=seed,
             )
             turns.append(_draw(line, view, found, epsilons=epsilons, orders=orders, heights=heights))
@@ -107,13 +108,13 @@ def _measured(
     baseline: Tensor,
     contexts: int,
     replicates: int,
-    pair_sampling: str,
+    sampling: str,
     seed: int,
 ) -> _Measured:
     grid = players.grid(*view.normal.shape[-2:], side=GRID)
-    draw = sampling.generator(seed, view.rows[0])
-    pair = sampling.pairs(grid, 1, sampling=pair_sampling, generator=draw)
-    ranks = sampling.context_ranks(pair, contexts, grid.n, generator=draw)[0]
+    draw = generator(seed, view.rows[0])
+    pair = pairs(grid, 1, sampling=sampling, generator=draw)
+    ranks = context_ranks(pair, contexts, grid.n, generator=draw)[0]
     context = torch.stack([ranks < m for m in orders])  # (orders, contexts, n)
     every = torch.cat([view.normal[None], view.changed])
     variants, which = torch.unique_consecutive(every, dim=0, return_inverse=True)  # ε = 0 changes nothing
@@ -129,7 +130,7 @@ def _measured(
         orders=orders,
         rows=view.rows,
         replicates=replicates,
-        sampling=pair_sampling,
+        sampling=sampling,
         grid=GRID,
         value=view.value,
         seed=seed,

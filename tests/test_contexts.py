@@ -1,5 +1,6 @@
-"""Locality of strong contexts: by hand, zero for contexts of chance, found where a game has it, resumed, refused."""
+"""Strong contexts and their locality: by hand, zero where chance decides, found where a game has it, refused."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,38 @@ from lib import contexts, interactions, pair_experiments, players, results, samp
 
 CPU = torch.device("cpu")
 ASKED = contexts.Contexts(dataset="tiny", images=12, pairs=3, contexts=20, fractions=(0.2, 0.6), grid=4)
+
+
+@pytest.mark.parametrize(("share", "chosen"), [(0.1, 2), (0.5, 10), (1.0, 20)])
+def test_strong_contexts(share, chosen):
+    """The mean of the strongest contexts whose Δv has the sign of the mean, weighted by |Δv|, in plain Python."""
+    generator = torch.Generator().manual_seed(0)
+    changes = torch.randn(3, 20, generator=generator, dtype=torch.float64) + torch.tensor([[0.5], [-0.5], [0.0]])
+    context = torch.rand(3, 20, 5, generator=generator) < 0.5
+    maps = contexts.strong_contexts(changes, context, share=share)
+    assert maps.shape == (3, 5)
+    for p in range(3):
+        sign = 1 if sum(changes[p].tolist()) > 0 else -1
+        strongest = sorted(range(20), key=lambda k: -abs(changes[p, k].item()))[:chosen]
+        kept = [k for k in strongest if sign * changes[p, k].item() > 0]
+        weights = [abs(changes[p, k].item()) for k in kept]
+        for player in range(5):
+            total = sum(w for k, w in zip(kept, weights, strict=True) if context[p, k, player])
+            expected = total / sum(weights) if kept else math.nan
+            assert maps[p, player].item() == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+def test_a_pair_without_a_strong_context_gives_nan():
+    """The mean is positive, the one strongest context negative; and a pair that never interacts at all."""
+    changes = torch.tensor([[-2.0, *[1.0] * 9], [0.0] * 10])
+    maps = contexts.strong_contexts(changes, torch.ones(2, 10, 4, dtype=torch.bool))
+    assert maps.isnan().all()
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.1])
+def test_a_share_outside_0_to_1(share, empty_folder):
+    with pytest.raises(ValueError, match=rf"share must lie in \(0, 1\]; got {share}"):
+        contexts.strong_contexts(torch.ones(1, 4), torch.ones(1, 4, 3, dtype=torch.bool), share=share)
 
 
 def test_locality_by_hand():
@@ -37,7 +70,7 @@ def test_locality_finds_where_the_contexts_are(reach):
         cells = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij"), -1).view(-1, 2)
         near = torch.cdist(cells[pair].float(), cells.float()).amin(1) <= reach
         delta = (context & near[:, None]).sum(2).float()
-    found = contexts.locality(interactions.strong_contexts(delta, context.float()), pair, side=side)
+    found = contexts.locality(contexts.strong_contexts(delta, context.float()), pair, side=side)
     error = (found.std() / pairs**0.5).item()
     if reach is None:
         assert abs(found.mean().item()) < 3 * error and error < 0.03
@@ -98,6 +131,6 @@ def test_each_context_keeps_its_own_strength(tiny):
         corners = [kept | both, kept | (torch.arange(16) == pair[0]), kept | (torch.arange(16) == pair[1]), kept]
         delta = interactions.delta_v(*(played(corner[None])[0] for corner in corners))
         expected.append(
-            contexts.locality(interactions.strong_contexts(delta[None], kept[None].float()), pair[None], side=4)
+            contexts.locality(contexts.strong_contexts(delta[None], kept[None].float()), pair[None], side=4)
         )
     assert found.locality[3, 1].item() == pytest.approx(torch.cat(expected).nanmean().item(), abs=1e-5)

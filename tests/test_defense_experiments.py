@@ -15,7 +15,6 @@ from lib import (
     detection,
     experiments,
     game,
-    information,
     models,
     players,
     results,
@@ -133,11 +132,11 @@ def test_entropies_begin_at_the_baseline_and_end_at_the_image(model, pair):
     found = parts.entropies(model, variants, labels, baseline=BASELINE, rows=ROWS, seed=0, points=3, grid=4)
     assert found.size.values.tolist() == [0, 8, 16]
     empty, whole = found.isel(size=0), found.isel(size=-1)
-    assert np.allclose(empty.entropy, information.predicted_entropy(model(BASELINE[None]), labels[:1]), atol=1e-5)
+    assert np.allclose(empty.entropy, game.predicted_entropy(model(BASELINE[None]), labels[:1]), atol=1e-5)
     for k in range(2):
         logits = model(variants[k])
         assert np.allclose(whole.log_probability[k], game.log_probability(logits, labels), atol=1e-5)
-        assert np.allclose(whole.entropy[k], information.predicted_entropy(logits, labels), atol=1e-5)
+        assert np.allclose(whole.entropy[k], game.predicted_entropy(logits, labels), atol=1e-5)
 
 
 def test_entropies_of_outputs_that_are_no_numbers_are_refused(model, pair, monkeypatch):
@@ -154,7 +153,7 @@ def test_entropies_between_are_means_over_chains(model, pair):
     (first, of_two) = (parts.entropies(model, variants, labels, chains=k, **how).entropy.isel(size=1) for k in (1, 2))
     of = players.grid(*variants.shape[-2:], side=4)
     rank = torch.stack([torch.rand(2, 16, generator=g).argsort(1)[1:] for g in sampling.generators(0, ROWS)])
-    value = {"baseline": BASELINE, "value": information.predicted_entropy}
+    value = {"baseline": BASELINE, "value": game.predicted_entropy}
     second = game.MaskingGame(model, of, variants, labels, **value)(rank < 8)[..., 0]
     assert np.allclose(of_two, (first + second.numpy()) / 2, atol=1e-5) and not np.allclose(of_two, first, atol=1e-4)
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from lib import attacks, defenses, interactions, sampling
 from lib.defense_experiments import full_attack
+from tests.helpers import close
 
 
 class Counting(nn.Module):
@@ -41,10 +42,6 @@ def random_images(*shape, seed=0):
 
 def changed(before, after):
     return (before != after).any(1)
-
-
-def close(actual, expected, tolerance=1e-10):
-    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 # Dropout.

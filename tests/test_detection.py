@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from lib import detection, game, interactions, players, sampling
+from tests.helpers import close
 
 
 class Table:
@@ -33,10 +34,6 @@ def generators(count, seed=0):
 
 def random_tables(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def close(actual, expected, tolerance=1e-10):
-    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 # Attributions.

@@ -7,10 +7,7 @@ import torch
 from scipy.stats import chi2
 
 from lib import designs, estimators, game, interactions, players, sampling
-
-
-def close(actual, expected, tolerance=1e-10):
-    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+from tests.helpers import close
 
 
 def consistent(sampled, truth, *, at_most=4.0):
@@ -58,7 +55,7 @@ class Recorder:
 def test_estimates_are_unbiased(table):
     """4,000 repeats with two contexts each: mean estimates lie within sampling error of the exact values."""
     pairs, repeats = torch.tensor([[0, 1], [5, 2], [3, 4]]), 4000
-    estimate = estimators.four_point(
+    estimate = estimators.own_contexts(
         table_game(table),
         n=6,
         pairs=pairs.expand(repeats, 3, 2),
@@ -79,7 +76,7 @@ def test_estimates_are_unbiased(table):
 
 def test_many_contexts_converge_to_the_exact_values(table):
     every = torch.combinations(torch.arange(6))
-    estimate = estimators.four_point(
+    estimate = estimators.own_contexts(
         table_game(table), n=6, pairs=every[None], orders=[4, 2, 0], contexts=20_000, generators=generators(2, 1)
     )
     for sampled, exact in (
@@ -99,7 +96,9 @@ def test_the_estimate_is_the_mean_of_delta_v_over_its_own_contexts():
     """Rebuilt in plain Python from the coalitions that were asked for."""
     v, pairs = smooth_game(7), torch.tensor([[[0, 1], [6, 3]], [[2, 5], [1, 4]]])
     recorder = Recorder(v)
-    estimate = estimators.four_point(recorder, n=7, pairs=pairs, orders=[1, 4], contexts=3, generators=generators(3, 2))
+    estimate = estimators.own_contexts(
+        recorder, n=7, pairs=pairs, orders=[1, 4], contexts=3, generators=generators(3, 2)
+    )
     for m, (order, asked) in enumerate(zip([1, 4], recorder.asked, strict=True)):
         corners = asked.view(2, 4, 2, 3, 7)
         for image, p in itertools.product(range(2), range(2)):
@@ -136,7 +135,7 @@ def test_contexts_of_lower_orders_are_subsets_of_those_of_higher_orders():
     recorder = Recorder(smooth_game(9))
     pairs = torch.tensor([[[0, 8], [3, 4]]])
     orders = [0, 2, 3, 7]
-    estimators.four_point(recorder, n=9, pairs=pairs, orders=orders, contexts=5, generators=generators(4, 1))
+    estimators.own_contexts(recorder, n=9, pairs=pairs, orders=orders, contexts=5, generators=generators(4, 1))
     contexts = [asked.view(4, 2, 5, 9)[3] for asked in recorder.asked]
     for lower, higher in itertools.pairwise(contexts):
         assert not (lower & ~higher).any()
@@ -173,7 +172,7 @@ def measure(model, images, labels, *, seed=0, batch_size=256, orders=(0, 3, 14))
     count = images.shape[-4]
     pairs = three_pairs(seed, count)
     masking = game.MaskingGame(model, grid, images, labels, baseline=torch.full((1, 8, 8), 0.5), batch_size=batch_size)
-    estimate = estimators.four_point(
+    estimate = estimators.own_contexts(
         masking, n=16, pairs=pairs, orders=list(orders), contexts=2, generators=generators(seed, count)
     )
     return estimate, masking
@@ -252,7 +251,7 @@ def test_an_image_is_measured_alike_in_any_company(network, pictures):
     first, _ = measure(model, images[:1], labels[:1])
     torch.testing.assert_close(first.interaction, together.interaction[:1], rtol=0, atol=1e-12)
     order = [2, 0, 1]
-    estimate = estimators.four_point(
+    estimate = estimators.own_contexts(
         game.MaskingGame(
             model,
             players.grid(8, 8, side=4),
@@ -276,7 +275,7 @@ def test_sampled_and_exact_interactions_of_a_network_agree(network, pictures):
     masking = game.MaskingGame(model, grid, images, labels, baseline=torch.zeros(1, 8, 8))
     exact = interactions.exact_interactions(masking(interactions.all_coalitions(4)[None])[0])
     every = torch.combinations(torch.arange(4))
-    estimate = estimators.four_point(
+    estimate = estimators.own_contexts(
         masking, n=4, pairs=every[None], orders=[0, 1, 2], contexts=64, generators=generators(0, 1)
     )
     truth = exact[:, every[:, 0], every[:, 1]].T
@@ -310,7 +309,7 @@ def test_one_clear_error(changes, message, table, empty_folder):
         "generators": generators(0, 1),
     }
     with pytest.raises(ValueError, match=message):
-        estimators.four_point(recorder, **{**arguments, **changes})
+        estimators.own_contexts(recorder, **{**arguments, **changes})
     assert not recorder.asked
 
 
@@ -374,7 +373,7 @@ def test_of_pure_noise_the_lower_estimate_leaves_nothing():
 def test_upper_and_lower_disentanglement_enclose_the_exact_one_and_the_midpoint_is_near_it():
     table = torch.randn(2**8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     every = torch.combinations(torch.arange(8))
-    sampled = estimators.four_point(
+    sampled = estimators.own_contexts(
         table_game(table),
         n=8,
         pairs=every.expand(200, -1, 2),
@@ -394,7 +393,7 @@ def test_error_of_disentanglement_is_that_of_the_draw_of_pairs_with_contexts_of_
     table = torch.randn(2**8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     every, draw = torch.combinations(torch.arange(8)), torch.Generator().manual_seed(4)
     drawn = every[torch.randint(len(every), (1000, 6), generator=draw)]
-    sampled = estimators.four_point(
+    sampled = estimators.own_contexts(
         table_game(table), n=8, pairs=drawn, orders=[2, 4], contexts=6, generators=generators(10, 1000)
     )
     expected = sampled.disentanglement().std(0)
@@ -598,7 +597,7 @@ def test_a_game_that_gives_something_else_is_refused(made, message):
     with pytest.raises(ValueError, match=message):
         estimators.order_means(lambda c: made(own(c)), design, orders=[2], replicates=4, seeds=[(0, 0)])
     kind = "v is not a finite number" if "finite" in message else "a game gives a float tensor"
-    for estimator in (estimators.four_point, estimators.shared_contexts):
+    for estimator in (estimators.own_contexts, estimators.shared_contexts):
         options = {"n": 9, "orders": [2], "contexts": 3, "generators": generators(0, 1)}
         with pytest.raises(ValueError, match=kind):
             estimator(lambda c: made(own(c)), pairs=pairs, **options)

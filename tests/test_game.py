@@ -9,9 +9,11 @@ import torch
 import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import entropy
 from torch import nn
 
 from lib import attacks, datasets, experiments, game, models, players
+from tests.helpers import close
 
 LOGITS = [[0.3, -1.2, 2.0], [1.5, 0.0, -0.5]]
 
@@ -52,6 +54,18 @@ def test_masked_image_is_the_image_inside_and_the_baseline_outside(seed, batch_s
                     inside = coalitions[i, b, row // 2 * 4 + column // 2]
                     source = images[i] if inside else baseline
                     assert torch.equal(seen[i, b, :, row, column], source[:, row, column])
+
+
+def test_predicted_entropy_is_a_value_of_a_game(network, pictures):
+    logits = torch.randn(5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    values = game.predicted_entropy(logits, torch.zeros(5, dtype=torch.int64))
+    close(values, torch.from_numpy(entropy(logits.softmax(1).numpy(), axis=1)))
+    model, (images, labels) = network(), pictures(2)
+    masking = game.MaskingGame(
+        model, players.grid(8, 8, side=8), images, labels, baseline=images.mean(0), value=game.predicted_entropy
+    )
+    played = masking(torch.ones(2, 1, 64, dtype=torch.bool))[:, 0]
+    close(played, game.predicted_entropy(model(images), labels), 1e-5)
 
 
 @pytest.mark.parametrize("label", [0, 1, 2])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import entropy
 
-from lib import game, information, interactions, players
+from lib import information, interactions
 
 LOG2 = math.log(2)
 
@@ -134,18 +134,6 @@ def test_counts_of_single_precision_are_computed_in_double():
     joint[0, 0, 0], joint[1, 1, 1] = 0.0625, 0.1875
     assert torch.equal(information.entropy_values(joint), information.entropy_values(joint.double()))
     assert torch.equal(information.order_co_information(joint), information.order_co_information(joint.double()))
-
-
-def test_predicted_entropy_is_a_value_of_a_game(network, pictures):
-    logits = torch.randn(5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    values = information.predicted_entropy(logits, torch.zeros(5, dtype=torch.int64))
-    close(values, torch.from_numpy(entropy(logits.softmax(1).numpy(), axis=1)))
-    model, (images, labels) = network(), pictures(2)
-    masking = game.MaskingGame(
-        model, players.grid(8, 8, side=8), images, labels, baseline=images.mean(0), value=information.predicted_entropy
-    )
-    played = masking(torch.ones(2, 1, 64, dtype=torch.bool))[:, 0]
-    close(played, information.predicted_entropy(model(images), labels), 1e-5)
 
 
 @pytest.mark.parametrize(

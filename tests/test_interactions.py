@@ -1,7 +1,6 @@
 """Interactions: exact ones against brute force, shapiq, closed forms and the paper's identities."""
 
 import itertools
-import math
 from math import comb
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from shapiq import ExactComputer
 
 from lib import interactions
+from tests.helpers import close
 
 TOLERANCE = 1e-10
 
@@ -56,10 +56,6 @@ def tables(draw, least=2, most=6, count=None):
     shape = (2**n,) if count is None else (count, 2**n)
     seed, scale = draw(st.integers(0, 10_000)), draw(st.sampled_from([1e-3, 1.0, 30.0]))
     return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def close(actual, expected, tolerance=TOLERANCE):
-    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 def players_of(values):
@@ -328,35 +324,3 @@ def test_a_table_of_integers_is_refused(dtype, empty_folder):
 def test_a_table_has_2_to_the_n_entries(entries, empty_folder):
     with pytest.raises(ValueError, match=rf"table of values has 2\^n entries.*got {entries}"):
         interactions.exact_interactions(torch.zeros(entries))
-
-
-@pytest.mark.parametrize(("share", "chosen"), [(0.1, 2), (0.5, 10), (1.0, 20)])
-def test_strong_contexts(share, chosen):
-    """The mean of the strongest contexts whose Δv has the sign of the mean, weighted by |Δv|, in plain Python."""
-    generator = torch.Generator().manual_seed(0)
-    changes = torch.randn(3, 20, generator=generator, dtype=torch.float64) + torch.tensor([[0.5], [-0.5], [0.0]])
-    context = torch.rand(3, 20, 5, generator=generator) < 0.5
-    maps = interactions.strong_contexts(changes, context, share=share)
-    assert maps.shape == (3, 5)
-    for p in range(3):
-        sign = 1 if sum(changes[p].tolist()) > 0 else -1
-        strongest = sorted(range(20), key=lambda k: -abs(changes[p, k].item()))[:chosen]
-        kept = [k for k in strongest if sign * changes[p, k].item() > 0]
-        weights = [abs(changes[p, k].item()) for k in kept]
-        for player in range(5):
-            total = sum(w for k, w in zip(kept, weights, strict=True) if context[p, k, player])
-            expected = total / sum(weights) if kept else math.nan
-            assert maps[p, player].item() == pytest.approx(expected, abs=1e-12, nan_ok=True)
-
-
-def test_a_pair_without_a_strong_context_gives_nan():
-    """The mean is positive, the one strongest context negative; and a pair that never interacts at all."""
-    changes = torch.tensor([[-2.0, *[1.0] * 9], [0.0] * 10])
-    maps = interactions.strong_contexts(changes, torch.ones(2, 10, 4, dtype=torch.bool))
-    assert maps.isnan().all()
-
-
-@pytest.mark.parametrize("share", [0.0, -0.1, 1.1])
-def test_a_share_outside_0_to_1(share, empty_folder):
-    with pytest.raises(ValueError, match=rf"share must lie in \(0, 1\]; got {share}"):
-        interactions.strong_contexts(torch.ones(1, 4), torch.ones(1, 4, 3, dtype=torch.bool), share=share)

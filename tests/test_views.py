@@ -69,7 +69,7 @@ def test_every_picture_heeds_what_is_asked(made, changes):
 def test_what_is_shown_is_what_the_estimators_give(made):
     view, baseline = made(), torch.full((1, 32, 32), 0.5)
     settings = {"baseline": baseline, "replicates": 2, "seed": 5}
-    found = views._measured(view, ORDERS, contexts=4, pair_sampling="neighbours", **settings)
+    found = views._measured(view, ORDERS, contexts=4, sampling="neighbours", **settings)
     for k in range(len(EPSILONS)):
         both = torch.stack([view.normal, view.changed[k]])
         estimate = experiments.measure(view.model, both, view.labels, orders=ORDERS, rows=view.rows, **settings)
@@ -77,14 +77,14 @@ def test_what_is_shown_is_what_the_estimators_give(made):
         torch.testing.assert_close(found.change[k], (normal - changed).mean(0))
     shown = (found.masked != 0.5).any(2).flatten(2).sum(2)
     assert shown.tolist() == [[4 * (m + 2) for m in ORDERS]] * 2, "m players of 2 × 2 pixels and the pair"
-    unchanged = views._measured(made(0.0), ORDERS, contexts=4, pair_sampling="neighbours", **settings)
+    unchanged = views._measured(made(0.0), ORDERS, contexts=4, sampling="neighbours", **settings)
     assert torch.equal(unchanged.delta[0], unchanged.delta[1]) and not unchanged.change.any()
 
 
 def test_turning_sets_every_panel_to_its_epsilon_and_order(made):
     view = made()
     settings = {"baseline": torch.full((1, 32, 32), 0.5), "replicates": 2, "seed": 5}
-    found = views._measured(view, ORDERS, contexts=4, pair_sampling="neighbours", **settings)
+    found = views._measured(view, ORDERS, contexts=4, sampling="neighbours", **settings)
     figure, line = plt.subplots(1, 5)
     turn = views._draw(line, view, found, epsilons=EPSILONS, orders=ORDERS, heights=(-0.1, 0.1))
     image, change, masked, histogram, curve = line
