@@ -6,7 +6,7 @@ Read the modules in the order of the data; each imports only from those before i
     interactions, designs, estimators, surrogate; controls, statistics, results, experiments, renewal,
     pair_experiments, disentanglement, contexts, singles, robustness; information, spectrum, defenses, detection,
     defense_experiments; claims, exact, plots, ledger, predictions; views, widgets; notebooks, key_numbers, pages,
-    book.
+    book; command_line.
 """
 
 __version__ = "0.1.0"

@@ -103,22 +103,24 @@ def check_attack(images: Tensor, *, epsilon: float, step_size: float, steps: int
 
 
 def loss_gradient(
-    model: nn.Module, images: Tensor, labels: Tensor, loss: Loss = cross_entropy
+    model: nn.Module, images: Tensor, labels: Tensor, loss: Loss = cross_entropy, *, what: str = "labels"
 ) -> tuple[Tensor, Tensor]:
     """Gradients (B, C, H, W) of each image's loss and the logits (B, classes), by one forward and one backward pass.
 
     They are taken ``models.in_halves``, but in training mode, where the batch counts, at once.
-    Raises ValueError where logits or gradients are not finite: of a NaN the sign is 0, and no attack would move.
+    Raises ValueError for ``labels``, called ``what`` they are, that do not fit, and where logits or gradients are not
+    finite: of a NaN the sign is 0, and no attack would move.
     """
 
     def at_once(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         images = images.detach().requires_grad_(True)
         with torch.enable_grad():
             logits = model(images)
-            check_labels(labels, images=len(images), classes=class_count(logits))
+            check_labels(labels, images=len(images), classes=class_count(logits), what=what)
             (gradient,) = torch.autograd.grad(loss(logits, labels).sum(), images)
         return gradient, logits.detach()
 
+    models.check_module(model)
     gradient, logits = at_once(images, labels) if model.training else models.in_halves(at_once, images, labels)
     if not (logits.isfinite().all() and gradient.isfinite().all()):
         raise ValueError("the model gives logits or gradients that are infinite or not a number: nothing can attack it")
@@ -217,7 +219,7 @@ def calibrated_pgd(
     models.check_frozen(model)
     check_attack(images, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
     low, high = _checked_window(utility)
-    goal, sign = (labels, 1.0) if targets is None else (targets, -1.0)
+    goal, what, sign = (labels, "labels", 1.0) if targets is None else (targets, "targets", -1.0)
 
     def gained(logits: Tensor, rows: Tensor) -> Tensor:
         if targets is None:
@@ -226,9 +228,9 @@ def calibrated_pgd(
 
     def looked(points: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         if gradient_of is None:
-            return loss_gradient(model, points, classes, loss)
+            return loss_gradient(model, points, classes, loss, what=what)
         logits = models.logits(model, points)
-        check_labels(classes, images=len(points), classes=class_count(logits))
+        check_labels(classes, images=len(points), classes=class_count(logits), what=what)
         with torch.no_grad():
             return gradient_of(points, classes), logits
 

@@ -103,7 +103,8 @@ def class_count(logits: Tensor) -> int:
     """How many classes the logits (B, classes) of a model are of; raises ValueError for another output."""
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
         raise ValueError(
-            f"a model must give logits (B, classes), of 2 classes or more; got {kind(logits)}: wrap the model"
+            f"a model must give logits (B, classes), of 2 classes or more; got {kind(logits)}: "
+            "wrap the model in a torch.nn.Module whose forward gives them"
         )
     return logits.shape[1]
 
@@ -119,16 +120,16 @@ def check_classes(data: "Dataset", logits: Tensor) -> None:
         )
 
 
-def check_labels(labels: Tensor, *, images: int, classes: int) -> None:
-    """Raise ValueError unless ``labels`` holds one class in 0..classes−1 for each of the ``images``."""
+def check_labels(labels: Tensor, *, images: int, classes: int, what: str = "labels") -> None:
+    """Raise ValueError, which says ``what`` they are, unless ``labels`` has a class in 0..classes−1 for each image."""
     if not isinstance(labels, Tensor) or labels.shape != (images,) or labels.dtype != torch.int64:
         raise ValueError(
-            f"labels must be {images} integers, one an image; got {kind(labels)} "
+            f"{what} must be {images} integers, one an image; got {kind(labels)} "
             "(wanted is torch.int64, to which .long() converts)"
         )
     if labels.numel() and not (labels.min() >= 0 and labels.max() < classes):
         raise ValueError(
-            f"labels must lie in 0..{classes - 1} for a model of {classes} classes; "
+            f"{what} must lie in 0..{classes - 1} for a model of {classes} classes; "
             f"got values from {int(labels.min())} to {int(labels.max())}"
         )
 
@@ -260,7 +261,7 @@ def is_cloud(images: Tensor) -> bool:
 def places(name: str, root: str | Path | None = None) -> list[Path]:
     """Where the dataset ``name`` is looked for: at root alone, else as the environment variable and LOCAL_DATA say."""
     if root is not None:
-        return [Path(root)]
+        return [Path(root).expanduser()]
     variable = os.environ.get(DATA_VARIABLE)
     return [Path(folder) / name for folder in (variable, LOCAL_DATA) if folder]
 
@@ -322,13 +323,14 @@ def _official_cifar10(split: str, place: Path) -> Dataset:
 
 
 def _image_folder(name: str, split: str, folder: Path) -> Dataset:
-    images = tv_datasets.ImageFolder(str(folder))
-    pixels = []
-    for path, _ in images.samples:
-        try:
-            pixels.append(tv_functional.pil_to_tensor(images.loader(path)))
-        except (OSError, SyntaxError) as error:  # SyntaxError is Pillow's, of a broken PNG
-            raise ValueError(f"the image {path} cannot be read ({error}): replace or remove it") from error
+    try:
+        images = tv_datasets.ImageFolder(str(folder))
+    except FileNotFoundError as error:
+        told = str(error).partition(". ")[0]
+        raise ValueError(
+            f"{folder} must have a folder of images for each class ({told}): remove what is none"
+        ) from error
+    pixels = [tv_functional.pil_to_tensor(imagenet.rgb(path)) for path, _ in images.samples]
     for image, (path, _) in zip(pixels, images.samples, strict=True):
         if image.shape != pixels[0].shape:
             (height, width), (odd_height, odd_width) = pixels[0].shape[1:], image.shape[1:]

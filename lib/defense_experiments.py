@@ -69,8 +69,9 @@ def corrections(
     """Share of the draws of each defence in which an image gets its true label (Table 1).
 
     ``variants`` (2, I, C, H, W) are the ``SUBJECTS``: of an adversarial image it is the share corrected, of a normal
-    one what the defence leaves. Draws are common to both, and nested over the rates.
+    one what the defence leaves. Draws are common to both, and nested over the rates. Raises as ``check_rates`` does.
     """
+    check_rates(rates)
     ways: dict[str, Defense] = {"cutout": partial(cutout, baseline=baseline)}
     ways |= {f"dropout {rate:g}": partial(dropout, rate=rate) for rate in rates}
     shares = [
@@ -82,6 +83,14 @@ def corrections(
         {"corrected": (("defense", "subject", "image"), table, {"units": "share of the draws"})},
         coords={"defense": list(ways), "subject": list(SUBJECTS)},
     )
+
+
+def check_rates(rates: Sequence[float]) -> None:
+    """Raise ValueError unless ``rates`` of dropout are a list of shares of the pixels, at least one, in [0, 1)."""
+    sampling.check_list(rates, "rates", what="rates of dropout are a list of shares", example=[0.1, 0.2])
+    odd = [rate for rate in rates if isinstance(rate, str) or not 0 <= rate < 1]
+    if not len(rates) or odd:
+        raise ValueError(f"rates of dropout are shares of the pixels in [0, 1), at least one; got {odd or 'none'}")
 
 
 def recoveries(model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor) -> xr.Dataset:
@@ -336,7 +345,9 @@ def defenses(
             f"got {asked.replicates}, {asked.contexts} and {asked.draws}"
         )
     if not 1 <= asked.games <= asked.images:
-        raise ValueError(f"games are played on 1 to all {asked.images} images; got {asked.games}")
+        raise ValueError(
+            f"games are played on 1 to all {asked.images} images; got {asked.games}: set games, or ask for more images"
+        )
     model = models.load(asked.dataset, asked.model, device=device)
     data = datasets.load(asked.dataset, "test", root=root)
     experiments.refuse_clouds(data)

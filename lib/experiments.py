@@ -162,7 +162,9 @@ def refuse_clouds(data: Dataset) -> None:
 
 
 def player_count(images: Tensor, *, grid: int) -> int:
-    """How many players each of the images (..., C, H, W) has; raises ValueError for a ``grid`` of point clouds."""
+    """How many players each of the images (..., C, H, W) has; raises ValueError for a ``grid`` that is not theirs."""
+    if grid < 1:
+        raise ValueError(f"a grid has at least one player along a side; got {grid}")
     if not datasets.is_cloud(images):
         return grid**2
     if grid != OrderCurves.grid:
@@ -333,8 +335,9 @@ def measure(
     """
     if images.ndim not in (4, 5):
         raise ValueError(f"images must be (I, C, H, W), or (V, I, C, H, W) for V variants; got {tuple(images.shape)}")
-    numbers = [int(row) for row in rows]
-    odd = any(number < 0 or number != row for number, row in zip(numbers, rows, strict=True))
+    given = rows.tolist() if isinstance(rows, Tensor) else rows
+    numbers = [int(row) for row in given]
+    odd = any(isinstance(row, bool) or row < 0 or row != int(row) for row in given)
     if not 0 < len(rows) == images.shape[-4] or odd:
         raise ValueError(
             f"rows name the images by whole numbers from 0 up, at least one; got {rows} for {images.shape[-4]} images"

@@ -35,12 +35,8 @@ def read(files: Sequence[tuple[Path, int]], *, limit: int = LIMIT, seed: int = 0
 
 
 def read_image(path: Path) -> Tensor:
-    """One image (3, 224, 224) of bytes; raises ValueError where it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            resized = tv_functional.resize(image.convert("RGB"), [256], antialias=True)
-    except (OSError, SyntaxError) as error:  # SyntaxError is Pillow's, of a broken PNG
-        raise ValueError(f"the image {path} cannot be read ({error}): replace or remove it") from error
+    """One image (3, 224, 224) of bytes; raises as ``rgb`` does."""
+    resized = tv_functional.resize(rgb(path), [256], antialias=True)
     return tv_functional.pil_to_tensor(tv_functional.center_crop(resized, [224, 224]))
 
 
@@ -75,6 +71,17 @@ def pictures(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if path.suffix.lower() in (".jpeg", ".jpg", ".png") and not path.name.startswith(".")
     )
+
+
+def rgb(path: str | Path) -> Image.Image:
+    """The image of a file, in colour; raises ValueError where it cannot be read, or has more than 8 bits a channel."""
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):  # Pillow would cut off what is above 255
+                raise ValueError(f"the image {path} has more than 8 bits a channel ({image.mode}): save it with 8")
+            return image.convert("RGB")
+    except (OSError, SyntaxError) as error:  # SyntaxError is Pillow's, of a broken PNG
+        raise ValueError(f"the image {path} cannot be read ({error}): replace or remove it") from error
 
 
 def is_wnid(text: str) -> bool:

@@ -315,8 +315,15 @@ def in_halves(made: Callable[..., tuple[Tensor, ...]], *batch: Tensor) -> tuple[
     return tuple(map(torch.cat, zip(*parts, strict=True)))
 
 
+def check_module(model: object) -> None:
+    """Raise ValueError for what is no ``torch.nn.Module``."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"a model is a torch.nn.Module; got a {type(model).__name__}: wrap it in one")
+
+
 def check_frozen(model: nn.Module) -> None:
-    """Raise ValueError for a model that is, or has a part, in training mode."""
+    """Raise ValueError for a model that is, or has a part, in training mode, and as ``check_module`` does."""
+    check_module(model)
     if any(part.training for part in model.modules()):
         raise ValueError(
             "the model, or a part of it, is in training mode, where its numbers may depend on the batch or on "

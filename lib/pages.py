@@ -93,8 +93,8 @@ def _options(parameters: dict[str, Any]) -> dict[str, str]:
 
 def _modules(source: Path) -> str:
     """A section for each module of ``lib``, made from its docstrings."""
-    names = [path.stem for path in sorted((ROOT / "lib").glob("*.py")) if path.stem != "__init__"]
-    names.sort(key=lambda name: name == "__main__")
+    names = [path.stem for path in sorted((ROOT / "lib").glob("*.py")) if not path.stem.startswith("__")]
+    names.sort(key=lambda name: name == "command_line")
     return "\n".join(
         f"## `lib.{name}`\n\n```{{eval-rst}}\n.. automodule:: lib.{name}\n   :members:\n```\n" for name in names
     )

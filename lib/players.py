@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.datasets import is_cloud
+from lib.datasets import is_cloud, kind
 from lib.pointnet import farthest_points
 
 REGIONS = 32
@@ -16,7 +16,8 @@ REGIONS = 32
 class Players:
     """``partition`` (H, W) int64 names the player of each pixel; ``neighbours`` (pairs, 2) lists players that touch.
 
-    Raises ValueError unless every player 0..n−1 has a pixel, and neighbours are two different players.
+    Raises ValueError for other tensors, and unless every player 0..n−1 has a pixel and neighbours are two different
+    players.
     """
 
     n: int
@@ -24,7 +25,10 @@ class Players:
     neighbours: Tensor
 
     def __post_init__(self) -> None:
-        named = self.partition.unique().tolist()
+        whole, pairs = self.partition, self.neighbours
+        if not isinstance(whole, Tensor) or whole.ndim != 2 or whole.dtype != torch.int64:
+            raise ValueError(f"a partition is an int64 tensor (H, W); got {kind(whole)}")
+        named = whole.unique().tolist()
         if not named:
             raise ValueError("a partition is of at least one pixel; got none")
         if named != list(range(self.n)):
@@ -32,9 +36,10 @@ class Players:
                 f"a partition into {self.n} players names each of 0..{self.n - 1} and no other; "
                 f"got {len(named)} names, {named[0]} to {named[-1]}"
             )
-        pairs = self.neighbours
-        if pairs.ndim != 2 or pairs.shape[1] != 2 or not ((pairs >= 0) & (pairs < self.n)).all():
-            raise ValueError(f"neighbours must be (pairs, 2) players of 0..{self.n - 1}; got {tuple(pairs.shape)}")
+        if not isinstance(pairs, Tensor) or pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype != torch.int64:
+            raise ValueError(f"neighbours must be an int64 tensor (pairs, 2); got {kind(pairs)}")
+        if not ((pairs >= 0) & (pairs < self.n)).all():
+            raise ValueError(f"neighbours are players of 0..{self.n - 1}; got {pairs.min()} to {pairs.max()}")
         if (pairs[:, 0] == pairs[:, 1]).any():
             raise ValueError("neighbours must be two different players; got one beside itself")
 

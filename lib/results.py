@@ -184,7 +184,7 @@ def _of_earlier_run(path: Path) -> xr.Dataset | None:
 
 def write(data: xr.Dataset, path: str | Path) -> Path:
     """Write as netCDF, whole or not at all; returns the path."""
-    path = Path(path)
+    path = Path(path).expanduser()  # as xarray does, which would do it too late
     long = {name: float(value) for name, value in data.attrs.items() if isinstance(value, int) and value >= 2**31}
     data = data.assign_attrs(long)  # netCDF-3 has no integers so long
     with replacing(path) as fresh:
@@ -194,7 +194,7 @@ def write(data: xr.Dataset, path: str | Path) -> Path:
 
 def read(path: str | Path) -> xr.Dataset:
     """Read a result; raises FileNotFoundError with the files at hand where it is missing, ValueError for no netCDF."""
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.exists():
         there = ", ".join(sorted(other.name for other in path.parent.glob("*.nc"))) or "none"
         raise FileNotFoundError(

@@ -97,7 +97,8 @@ def robustness(asked: Robustness, *, device: torch.device, root: str | Path | No
     noise = models.card(asked.dataset, asked.model)["recipe"].get("noise", 0.0) if known else 0.0
     if asked.certified and not noise:
         raise ValueError(
-            f"{asked.model} was trained without noise: there is no certificate to ask for; set certified 0"
+            f"{asked.model} was trained without noise: there is no certificate to ask for; "
+            "set certified 0, or take a model that was, as resnet50-smoothed on cifar10"
         )
     if asked.certified and asked.draws < 1:
         raise ValueError(f"a certified radius takes at least 1 draw; got {asked.draws}")

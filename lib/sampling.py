@@ -71,11 +71,7 @@ def context_ranks(pairs: Tensor, contexts: int, n: int, *, generator: torch.Gene
 
 def orders(n: int, fractions: Sequence[float]) -> list[int]:
     """Orders m = int((n − 2)·f) of the fractions f in [0, 1]; raises ValueError for others, none, or one twice."""
-    if isinstance(fractions, int | float | str):
-        raise ValueError(
-            f"orders are a list of fractions of n−2, as [0.5, 0.95]; got {fractions!r}: "
-            "papermill sets a list by -y 'fractions: [0.5, 0.95]'"
-        )
+    check_list(fractions, "fractions", what="orders are a list of fractions of n−2", example=[0.5, 0.95])
     if n < 2:
         raise ValueError(f"an interaction is of two players at least; there are {n}: choose a finer grid")
     if not len(fractions):
@@ -87,10 +83,17 @@ def orders(n: int, fractions: Sequence[float]) -> list[int]:
         order = int((n - 2) * fraction)
         if order in given:
             raise ValueError(
-                f"{given[order]} and {fraction} of n−2 are both the order {order} of {n} players: leave one out"
+                f"{given[order]} and {fraction} of n−2 are both the order {order} of {n} players: leave one out, "
+                "or take more players"
             )
         given[order] = fraction
     return list(given)
+
+
+def check_list(given: object, name: str, *, what: str, example: list[float]) -> None:
+    """Raise ValueError for a number or a text where a list is wanted, which papermill sets by ``name``."""
+    if isinstance(given, int | float | str):
+        raise ValueError(f"{what}, as {example}; got {given!r}: papermill sets a list by -y '{name}: {example}'")
 
 
 def check_orders(orders: Sequence[int], n: int) -> None:

@@ -1,9 +1,11 @@
 """The command line: help with examples, real runs on photos, and one clear line for every wrong input."""
 
 import re
+import runpy
 import shlex
 import subprocess
 import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from lib import (
     singles,
     training,
 )
-from lib.__main__ import app, main, over_images, place
+from lib.command_line import app, main, over_images, place
 
 ROOT = Path(__file__).parent.parent
 
@@ -58,6 +60,27 @@ def test_interactions_measures_photos_and_writes_the_result(tmp_path):
     assert run.returncode == 0, run.stderr
     # 4 corners, 2 replicates, 2 orders, 2 variants, 2 images
     assert out.exists() and "64 evaluations of v" in run.stdout
+
+
+def test_ctrl_c_ends_it_quietly_even_while_it_is_loaded(monkeypatch):
+    class Interrupted(types.ModuleType):
+        def __getattr__(self, name):
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "lib.command_line", Interrupted("lib.command_line"))
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("lib", run_name="__main__")
+    assert ended.value.code == 130
+
+
+def test_a_result_may_go_to_the_home_folder(tmp_path, monkeypatch):
+    """A shell leaves ~ alone after a sign of equality."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    few = ["--images", "2", "--replicates", "2", "--steps", "1", "--orders", "0.5"]
+    result = CliRunner().invoke(app, ["interactions", *few, "--out=~/here.nc"])
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["here.nc"]
+    assert results.read("~/here.nc").equals(results.read(tmp_path / "here.nc"))
 
 
 def test_attack_says_what_it_reached(tiny):

@@ -253,6 +253,14 @@ def test_a_damaged_image_is_named(no_network, tmp_path):
         datasets.load("cifar10", root=place)
 
 
+def test_a_class_without_images_is_named(no_network, tmp_path):
+    place = image_folder(tmp_path / "here")
+    (place / "test" / ".ipynb_checkpoints").mkdir()
+    told = r"here/test must have a folder of images for each class \(Found no valid file for the classes \.ipynb"
+    with pytest.raises(ValueError, match=told):
+        datasets.load("cifar10", root=place)
+
+
 @pytest.mark.parametrize(("odd", "first"), [("ant/1", "ant/0"), ("cow/0", "ant/0")])
 def test_images_of_mixed_sizes(odd, first, no_network, tmp_path):
     """One error names the first image of another size, the size that it should have, and what to do."""

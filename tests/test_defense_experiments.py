@@ -22,7 +22,7 @@ from lib import (
     spectrum,
 )
 from lib import defense_experiments as parts
-from lib.__main__ import app
+from lib.command_line import app
 
 CPU = torch.device("cpu")
 ROWS = [3, 8, 5, 20]
@@ -353,8 +353,8 @@ def test_interrupted_run_resumes_and_company_changes_no_number(tiny, monkeypatch
         ({"model": "vgg"}, "unknown model 'vgg' for the dataset 'tiny'"),
         ({"attack": "sideways 8"}, "unknown attack 'sideways 8'"),
         ({"images": 1000}, "1000 images were asked for; the model classifies"),
-        ({"games": 6}, "games are played on 1 to all 5 images; got 6"),
-        ({"games": 0}, "games are played on 1 to all 5 images; got 0"),
+        ({"games": 6}, "games are played on 1 to all 5 images; got 6: set games, or ask for more images"),
+        ({"games": 0}, "games are played on 1 to all 5 images; got 0: set games, or ask for more images"),
         ({"draws": 0}, "at least 2 replicates, 1 context and 1 draw are needed; got 2, 2 and 0"),
         ({"replicates": 1}, "at least 2 replicates, 1 context and 1 draw are needed; got 1, 2 and 2"),
         ({"contexts": 0}, "at least 2 replicates, 1 context and 1 draw are needed; got 2, 0 and 2"),
@@ -366,6 +366,23 @@ def test_wrong_input_gives_one_clear_error_before_anything_is_measured(tiny, cha
     assert not results.WORK.exists()
 
 
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        (
+            0.2,
+            r"are a list of shares, as \[0\.1, 0\.2\]; got 0\.2: papermill sets a list by -y 'rates: ",
+        ),
+        ("[0.1, 0.2]", r"are a list of shares, as \[0\.1, 0\.2\]; got '\[0\.1, 0\.2\]'"),
+        ([0.1, -0.1, 1.0], r"shares of the pixels in \[0, 1\), at least one; got \[-0\.1, 1\.0\]"),
+        ([], r"shares of the pixels in \[0, 1\), at least one; got none"),
+    ],
+)
+def test_rates_that_are_none_are_refused(rates, message):
+    with pytest.raises(ValueError, match=message):
+        parts.check_rates(rates)
+
+
 def test_wrong_images_and_transforms_give_one_clear_error(model, pair):
     variants, labels = pair
     asked = {"baseline": BASELINE, "rows": ROWS, "seed": 0}
@@ -373,7 +390,7 @@ def test_wrong_images_and_transforms_give_one_clear_error(model, pair):
         parts.entropies(model, variants, labels, **asked)
     with pytest.raises(ValueError, match=r"the rank of a channel of 8×8 pixels is an integer in 1\.\.8; got 0"):
         parts.interactions_of_transformed(model, variants, labels, replicates=2, grid=8, **asked)
-    with pytest.raises(ValueError, match=r"rate is the share of the pixels that are dropped, in \[0, 1\); got 1"):
+    with pytest.raises(ValueError, match=r"rates of dropout are shares .* in \[0, 1\), at least one; got \[1\.0\]"):
         parts.corrections(model, variants, labels, draws=1, rates=(1.0,), **asked)
     for name in ("blur", "rank 4", "rank", "rank 1/0", "rank 1/x", "dropout x", "dropout 1"):
         with pytest.raises(ValueError, match="unknown transform"):

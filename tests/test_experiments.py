@@ -152,7 +152,7 @@ def test_a_value_of_ones_own_and_rows_that_do_not_name_the_images(tiny):
     named = experiments.measure(model, images, labels, value="logit", **asked)
     own = experiments.measure(model, images, labels, value=game.logit, **asked)
     assert torch.equal(own.replicates, named.replicates)
-    for rows in ([4, -2, 1], [0.5, 1.0, 2.0]):
+    for rows in ([4, -2, 1], [0.5, 1.0, 2.0], [True, True, True], torch.ones(3, dtype=torch.bool)):
         message = rf"rows name the images by whole numbers from 0 up, .*; got {re.escape(str(rows))} for 3 images"
         with pytest.raises(ValueError, match=message):
             experiments.measure(model, images, labels, **{**asked, "rows": rows})
@@ -202,6 +202,7 @@ def test_images_are_chosen_by_the_seed_among_the_correct_ones(tiny):
         ({"steps": -1}, "steps an integer of at least 0"),
         ({"fractions": (0.5, 1.2)}, r"fraction of n−2 in \[0, 1\]; got 1.2"),
         ({"grid": 5}, "a grid of 5×5 players does not divide an image of 16×16 pixels"),
+        ({"grid": -4}, "a grid has at least one player along a side; got -4"),
         ({"replicates": 1}, "at least 2 replicates are needed for an error, a whole number of them; got 1"),
         ({"errors": (0.1,)}, r"errors must be positive, one for each of 3 orders; got \[0.1\]"),
         ({"design": "curvature"}, "the design 'curvature' is not for neighbours pairs"),

@@ -375,6 +375,18 @@ def test_a_value_that_is_not_one_number_a_row_is_refused(value, network, picture
         played(torch.ones(2, 3, 4, dtype=torch.bool))
 
 
+def test_what_is_no_module_is_refused(network, pictures):
+    (images, labels), model = pictures(2), network()
+    ways = (
+        lambda: game.MaskingGame(lambda x: model(x), players.grid(8, 8, side=2), images, labels, baseline=images[0]),
+        lambda: attacks.pgd(lambda x: model(x), images, labels, epsilon=0.1, step_size=0.1, steps=1),
+        lambda: models.logits(lambda x: model(x), images),
+    )
+    for way in ways:
+        with pytest.raises(ValueError, match=r"a model is a torch\.nn\.Module; got a function: wrap it in one"):
+            way()
+
+
 def test_a_model_in_training_mode_is_refused(network, pictures):
     """Its batch normalisation would see the other images, and what it drops is chance, be it by a layer or a call."""
     (images, labels), grid = pictures(2), players.grid(8, 8, side=2)

@@ -122,6 +122,13 @@ def test_images_are_cut_as_torchvisions_weights_want_them(size, mode, tmp_path):
     torch.testing.assert_close((ours - mean) / deviation, theirs, rtol=1e-5, atol=1e-5)
 
 
+def test_an_image_of_more_than_8_bits_is_named(tmp_path):
+    deep = np.random.default_rng(0).integers(0, 2**16, (300, 300), dtype=np.uint16)
+    Image.fromarray(deep).save(tmp_path / "image.png")
+    with pytest.raises(ValueError, match=r"image\.png has more than 8 bits a channel \(I;16\): save it with 8"):
+        imagenet.read_image(tmp_path / "image.png")
+
+
 def test_a_broken_png_is_named(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "image.png")

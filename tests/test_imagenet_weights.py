@@ -20,7 +20,7 @@ from torchvision import models as tv_models
 from typer.testing import CliRunner
 
 from lib import datasets, experiments, imagenet, imagenet_weights, models, results
-from lib.__main__ import app
+from lib.command_line import app
 from lib.notebooks import ROOT
 
 SAMPLE = Path(__file__).parent.parent.parent / "shared" / "datasets" / "imagenet_sample.zip"

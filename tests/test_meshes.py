@@ -5,7 +5,7 @@ import torch
 from typer.testing import CliRunner
 
 from lib import datasets, meshes
-from lib.__main__ import app
+from lib.command_line import app
 
 BOX = """OFF
 8 6 12

@@ -12,7 +12,7 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from lib import datasets, experiments, models, results
-from lib.__main__ import app
+from lib.command_line import app
 
 FILES = results.published()
 SAME = {

@@ -11,7 +11,7 @@ import xarray as xr
 from typer.testing import CliRunner
 
 from lib import datasets, experiments, results
-from lib.__main__ import app
+from lib.command_line import app
 from lib.renewal import renewed
 
 CPU = torch.device("cpu")
@@ -127,7 +127,10 @@ def test_an_image_whose_attack_had_another_target_does_not_count(tiny):
     [
         ({"errors": None}, "both need --errors"),
         ({"errors": (0.1,)}, r"errors must be one for each of 3 orders; got \[0.1\]"),
-        ({"fractions": (0.5, 0.5, 0.95)}, "0.5 and 0.5 of n−2 are both the order 7 of 16 players: leave one out"),
+        (
+            {"fractions": (0.5, 0.5, 0.95)},
+            "0.5 and 0.5 of n−2 are both the order 7 of 16 players: leave one out",
+        ),
         ({"seed": 1}, "only --orders, --errors and --replicates may differ"),
         ({"images": 5}, "only --orders, --errors and --replicates may differ"),
         ({"attacks": ("untargeted 0.002",)}, "only --orders, --errors and --replicates may differ"),

@@ -143,7 +143,10 @@ def test_a_fraction_outside_0_to_1(fraction, empty_folder):
 
 
 def test_an_order_given_twice(empty_folder):
-    with pytest.raises(ValueError, match=r"0\.8 and 0\.85 of n−2 are both the order 11 of 16 players: leave one out"):
+    with pytest.raises(
+        ValueError,
+        match=r"0\.8 and 0\.85 of n−2 are both the order 11 of 16 players: leave one out, or take more players",
+    ):
         sampling.orders(16, [0.1, 0.8, 0.85, 0.9])
 
 
