@@ -1,4 +1,4 @@
-"""The command line: ``python -m lib --help``."""
+"""The command line: ``python -m lib --help`` lists the commands, ``--help`` after one of them what it takes."""
 
 import sys
 from fractions import Fraction

@@ -107,8 +107,12 @@ def test_each_page_has_search_and_a_switch_for_dark_mode(site: Path, pages: dict
 def test_library_page_has_every_module(site: Path, pages: dict[Path, BeautifulSoup]):
     page = pages[site / "book" / "api.html"]
     found = {heading.get_text().rstrip("#") for heading in page.select("article h2")}
-    assert found == {f"lib.{path.stem}" for path in (ROOT / "lib").glob("*.py") if path.stem != "__init__"}
+    assert found == {f"lib.{path.stem}" for path in (ROOT / "lib").glob("[!_]*.py")}
     assert page.find(id="lib.estimators.order_means")
+
+
+def test_no_page_shows_where_an_object_lies_in_memory(pages: dict[Path, BeautifulSoup]):
+    assert not [path.name for path, page in pages.items() if re.search(r" at 0x[0-9a-f]{6}", page.get_text())]
 
 
 def test_tables_hold_every_published_number(site: Path, pages: dict[Path, BeautifulSoup]):
