@@ -118,7 +118,9 @@ def command_line(verb: str, asked: Asked) -> str:
 
 def command(asked: Asked, root: str | Path | None = None) -> str:
     """The command line that makes a measurement, of a dataset that is looked up or in the folder ``root``."""
-    return asked.command() if root is None else f"{asked.command()} --root {shlex.quote(str(Path(root).resolve()))}"
+    if root is None:
+        return asked.command()
+    return f"{asked.command()} --root {shlex.quote(str(Path(root).expanduser().resolve()))}"
 
 
 def measured(

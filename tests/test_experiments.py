@@ -439,6 +439,12 @@ def test_the_command_names_the_folder_of_the_images(what, tiny, tmp_path):
             assert each.attrs["command"] == asked.command() + (f" --root {root}" if root else "")
 
 
+def test_the_command_names_a_folder_in_the_home_folder_by_its_whole_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    asked = experiments.OrderCurves()
+    assert results.command(asked, "~/images") == results.command(asked, tmp_path / "images")
+
+
 CLOUDS = experiments.OrderCurves(
     dataset="shapes",
     model="pointnet2-standard",
